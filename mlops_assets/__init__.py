@@ -1,0 +1,1 @@
+"""The production life of a machine-learning model, as Dagster assets."""

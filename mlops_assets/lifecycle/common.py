@@ -1,0 +1,84 @@
+"""What every stage shares: names, groups, owners and tags in one place; partitions; results of a run over several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.ml.spec import ModelSpec, Stage, Value
+
+
+def key(spec: ModelSpec, asset: str) -> dg.AssetKey:
+    """The key of one of the model's assets."""
+    return dg.AssetKey([spec.name, asset])
+
+
+def describe(spec: ModelSpec, stage: Stage, *kinds: str) -> dict[str, Any]:
+    """The catalog entries that make a model's assets findable by model, stage, owner and kind."""
+    return {
+        "key_prefix": spec.name,
+        "group_name": spec.name,
+        "owners": [spec.owner],
+        "kinds": set(kinds),
+        "tags": {"mlops/stage": stage, "mlops/task": spec.task},
+    }
+
+
+def partitions_definition(spec: ModelSpec) -> dg.PartitionsDefinition:
+    """How the model's deliveries are cut. Batches are dynamic: the sensor adds what it finds."""
+    every, start, end = spec.partitions.every, spec.partitions.start, spec.partitions.end
+    if every == "batch" or start is None:
+        return dg.DynamicPartitionsDefinition(name=f"{spec.name}_batches")
+    window = {"start_date": start.isoformat(), "end_date": end.isoformat() if end else None}
+    match every:
+        case "hourly":
+            fmt = "%Y-%m-%d-%H"
+            return dg.HourlyPartitionsDefinition(
+                start_date=start.strftime(fmt), end_date=end.strftime(fmt) if end else None, fmt=fmt
+            )
+        case "daily":
+            return dg.DailyPartitionsDefinition(**window)
+        case "weekly":
+            return dg.WeeklyPartitionsDefinition(**window, day_offset=start.isoweekday() % 7)
+        case _:
+            return dg.MonthlyPartitionsDefinition(**window)
+
+
+def finish(
+    context: dg.AssetExecutionContext,
+    asset_key: dg.AssetKey,
+    results: Mapping[str, Value],
+    versions: Mapping[str, str],
+    metadata: Mapping[str, Mapping[str, Any]],
+    **result: Any,
+) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+    """The events of one asset for one partition or several, each with a data version and metadata of its own.
+
+    Dagster gives every partition of a run the same data version; a second event, after its own, corrects that.
+    """
+    for partition, entries in metadata.items():
+        context.add_asset_metadata(dict(entries), asset_key=asset_key, partition_key=partition)
+    whole = next(iter(versions.values())) if len(versions) == 1 else None
+    yield dg.MaterializeResult(
+        asset_key=asset_key,
+        value=dict(results),
+        data_version=dg.DataVersion(whole) if whole else None,
+        **result,
+    )
+    if whole is None:
+        yield from materializations(asset_key, versions, metadata)
+
+
+def materializations(
+    asset_key: dg.AssetKey, versions: Mapping[str, str], metadata: Mapping[str, Mapping[str, Any]]
+) -> Iterator[dg.AssetMaterialization]:
+    """One event a partition, with its own data version: for a run over several, whole or cut short by a failure."""
+    for partition, version in versions.items():
+        yield dg.AssetMaterialization(
+            asset_key,
+            partition=partition,
+            metadata=dict(metadata[partition]),
+            tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
+        )

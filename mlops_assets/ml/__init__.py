@@ -1,0 +1,1 @@
+"""The logic: pandas in, values out. No Dagster, no MLflow, no environment and no network."""

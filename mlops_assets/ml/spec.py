@@ -1,0 +1,308 @@
+"""What one model is: the declaration that `defs.yaml` and Python both produce. Values only, no behaviour of a stage."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import re
+from datetime import date
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+
+from mlops_assets.ml.metrics import METRICS, Task
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+ImportPath = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")
+]
+EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
+Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring"]
+CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
+PARTITION_KEY = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+
+
+class Value(BaseModel):
+    """A frozen value that refuses fields it does not know and says which it does know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        unknown = [str(name) for name in data if name not in cls.model_fields]
+        if unknown:
+            guesses = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
+            meant = f" Did you mean {guesses[0]!r}?" if guesses else ""
+            raise ValueError(
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}.{meant}"
+                f" Allowed: {', '.join(cls.model_fields)}."
+            )
+        return data
+
+    def digest(self) -> str:
+        """SHA-256 (hex) of the value as canonical JSON: equal values, equal digests."""
+        return digest_of(self.model_dump(mode="json"))
+
+
+def digest_of(value: Any) -> str:
+    """SHA-256 (hex) of anything JSON can hold, with sorted keys and no spaces."""
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+class FileSource(Value):
+    """Files in a folder or under an object-store URI.
+
+    `files` are patterns relative to `uri`. One with `{partition}` (named batches) or `{partition:%Y-%m}`
+    (`strptime` format, time windows) takes the partition from the path; one without is split by the time column.
+    `*` matches within one folder.
+    """
+
+    uri: str
+    files: tuple[str, ...] = Field(min_length=1)
+    format: Literal["auto", "csv", "jsonl", "parquet"] = "auto"
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    null_values: tuple[str, ...] = ("", "NA", "NaN", "nan", "null", "NULL")
+    settle_seconds: float = Field(default=10, ge=0)
+    max_bytes: int = Field(default=16 * 2**30, gt=0)
+    max_rows: int = Field(default=50_000_000, gt=0)
+
+    @model_validator(mode="after")
+    def _patterns_stay_inside(self) -> Self:
+        for pattern in self.files:
+            if pattern.startswith("/") or ".." in pattern.split("/"):
+                raise ValueError(f"files: {pattern!r} leaves the folder {self.uri!r}; give a path relative to it.")
+            if pattern.count("{partition") > 1:
+                raise ValueError(f"files: {pattern!r} names the partition twice.")
+        return self
+
+
+class SqlSource(Value):
+    """A query over a window of time, through SQLAlchemy.
+
+    `query` selects one window with the bind parameters `:start` (inclusive) and `:end` (exclusive). The database's
+    URL comes from the environment variable `url_env`, so that no credential stands in a file. The newest `lookback`
+    windows are looked at again for corrections.
+    """
+
+    url_env: EnvironmentVariable
+    query: str
+    lookback: int = Field(default=3, ge=0)
+
+    @model_validator(mode="after")
+    def _query_is_windowed(self) -> Self:
+        missing = [name for name in (":start", ":end") if name not in self.query]
+        if missing:
+            raise ValueError(f"query must hold the bind parameters :start and :end; missing {', '.join(missing)}.")
+        return self
+
+
+def _kind_of_source(data: Any) -> str:
+    fields = data if isinstance(data, dict) else getattr(data, "model_fields_set", ())
+    return "sql" if {"query", "url_env"} & set(fields) else "files"
+
+
+Source = Annotated[
+    Annotated[FileSource, Tag("files")] | Annotated[SqlSource, Tag("sql")], Discriminator(_kind_of_source)
+]
+
+
+class Partitions(Value):
+    """How deliveries are cut: windows of time from `start`, or batches named by their files."""
+
+    every: Literal["hourly", "daily", "weekly", "monthly", "batch"]
+    start: date | None = None
+    end: date | None = None
+
+    @model_validator(mode="after")
+    def _windows_have_a_start(self) -> Self:
+        if self.every == "batch" and (self.start or self.end):
+            raise ValueError("batch partitions are named by their files: leave out start and end.")
+        if self.every != "batch" and self.start is None:
+            raise ValueError(f"{self.every} partitions need a start, such as 2024-01-01.")
+        if self.start and self.end and self.end <= self.start:
+            raise ValueError(f"end ({self.end}) must be later than start ({self.start}).")
+        return self
+
+
+class Time(Value):
+    """Where a row's time stands. Several columns are joined by a space before they are parsed.
+
+    Without `format` text must be ISO 8601. Times without an offset are in `timezone`; everything is kept in UTC.
+    """
+
+    columns: tuple[str, ...] = Field(min_length=1)
+    format: str | None = None
+    timezone: str = "UTC"
+    name: str = "event_time"
+
+
+class Quality(Value):
+    """How bad a delivery may be before it blocks everything after it."""
+
+    max_bad_share: Share = 0.05
+    row_count_ratio: tuple[float, float] = (0.5, 2.0)
+    resembles_threshold: float = Field(default=0.5, gt=0)
+    max_age_partitions: float = Field(default=2, gt=0)
+
+
+class FeatureStep(Value):
+    """One declared step, computed row by row in training and serving alike. Exactly one of the three kinds."""
+
+    calendar: tuple[CalendarPart, ...] = ()
+    cyclic: tuple[CalendarPart, ...] = ()
+    path: ImportPath | None = None
+    params: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _exactly_one_kind(self) -> Self:
+        if sum([bool(self.calendar), bool(self.cyclic), self.path is not None]) != 1:
+            raise ValueError("a feature step is exactly one of: calendar, cyclic, path.")
+        if self.params and self.path is None:
+            raise ValueError("params belong to a step given by path.")
+        return self
+
+
+class Estimator(Value):
+    """A scikit-learn-compatible estimator by its import path. `max_categories` bounds what a category column may hold."""
+
+    path: ImportPath
+    params: dict[str, Any] = {}
+    max_categories: int = Field(default=100, ge=2, le=250)
+
+
+class Training(Value):
+    """Which partitions a candidate learns from, and what asks for a new one.
+
+    `window` is the number of newest partitions used, hold-out included (all when null).
+    """
+
+    window: int | None = Field(default=None, ge=2)
+    min_partitions: int = Field(default=3, ge=2)
+    on: Literal["new_data", "drift"] = "new_data"
+
+
+class Evaluation(Value):
+    """How a candidate is judged: on the newest `holdout` partitions, which fitting never sees."""
+
+    holdout: int = Field(default=1, ge=1)
+    metric: str
+    slices: tuple[str, ...] = ()
+    min_slice_rows: int = Field(default=30, ge=1)
+    replicates: int = Field(default=500, ge=50)
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class Gate(Value):
+    """A bar that a candidate must clear before it may be registered. A missing metric and NaN never pass.
+
+    `metric` is one of the task's metrics, or `skill`: the share of the naive baseline's error that is gone.
+    """
+
+    metric: str
+    at_least: float | None = Field(default=None, allow_inf_nan=False)
+    at_most: float | None = Field(default=None, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _has_a_bar(self) -> Self:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("a gate needs at_least or at_most.")
+        return self
+
+    def passed(self, metrics: dict[str, float]) -> bool:
+        """Whether `metrics` clears the bar. A missing metric does not, nor does NaN."""
+        value = metrics.get(self.metric, float("nan"))
+        return (self.at_least is None or value >= self.at_least) and (
+            self.at_most is None or value <= self.at_most
+        ) and value == value
+
+
+class Registration(Value):
+    """How much better than the champion, in units of the metric, a challenger must be to take its place."""
+
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class ColumnDrift(Value):
+    """Method and threshold for one column, where it differs from the model's."""
+
+    method: Literal["psi", "js"] = "psi"
+    threshold: float = Field(gt=0)
+
+
+class Drift(Value):
+    """When inputs or predictions have moved. Effect sizes over all rows; shares are weighted by importance."""
+
+    method: Literal["psi", "js"] = "psi"
+    threshold: float = Field(default=0.2, gt=0)
+    prediction_threshold: float = Field(default=0.2, gt=0)
+    columns: dict[str, ColumnDrift] = {}
+    watch_share: Share = 0.1
+    drifted_share: Share = 0.3
+    k: int = Field(default=2, ge=1)
+    n: int = Field(default=3, ge=1)
+    min_rows: int = Field(default=100, ge=1)
+    report_rows: int = Field(default=5_000, ge=100, le=50_000)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.k > self.n:
+            raise ValueError(f"k ({self.k}) of the last n ({self.n}) reports can never be reached.")
+        if self.watch_share > self.drifted_share:
+            raise ValueError("watch_share must not exceed drifted_share.")
+        return self
+
+
+class ModelSpec(Value):
+    """One model: a named prediction task with its whole life."""
+
+    name: Name
+    owner: Owner
+    description: str = Field(min_length=10)
+    task: Task
+    source: Source
+    partitions: Partitions
+    time: Time
+    contract: ImportPath
+    target: str
+    exclude: tuple[str, ...] = ()
+    calendar: tuple[str, ...] = ()
+    features: tuple[FeatureStep, ...] = ()
+    estimator: Estimator
+    seed: int = Field(ge=0, lt=2**32)
+    quality: Quality = Quality()
+    training: Training = Training()
+    evaluation: Evaluation
+    gates: tuple[Gate, ...] = ()
+    registration: Registration = Registration()
+    drift: Drift = Drift()
+    compute: dict[Stage, str] = {}
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        known = METRICS[self.task]
+        if self.evaluation.metric not in known:
+            raise ValueError(
+                f"evaluation.metric {self.evaluation.metric!r} is not a metric of {self.task}. Allowed: {', '.join(known)}."
+            )
+        for gate in self.gates:
+            if gate.metric not in known and gate.metric != "skill":
+                raise ValueError(f"gate metric {gate.metric!r} is unknown. Allowed: {', '.join(known)}, skill.")
+        if self.target in self.exclude:
+            raise ValueError(f"target {self.target!r} cannot be excluded.")
+        if self.target in self.time.columns:
+            raise ValueError(f"target {self.target!r} cannot be a time column.")
+        if self.training.min_partitions <= self.evaluation.holdout:
+            raise ValueError("training.min_partitions must exceed evaluation.holdout, or nothing is left to learn from.")
+        if self.training.window is not None and self.training.window < self.training.min_partitions:
+            raise ValueError("training.window must not be smaller than training.min_partitions.")
+        named = isinstance(self.source, FileSource) and any("{partition" in p for p in self.source.files)
+        if self.partitions.every == "batch" and not named:
+            raise ValueError("batch partitions need a source pattern with {partition}.")
+        return self

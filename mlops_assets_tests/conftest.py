@@ -1,0 +1,36 @@
+"""What every test shares: no telemetry, homes of their own, and figures that a fault test publishes."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("DO_NOT_TRACK", "true")
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets, or a skip that says where it was looked for."""
+    if not DATA.is_dir():
+        pytest.skip(f"no real data at {DATA}; set MLOPS_TEST_DATA to the folder that holds it")
+    return DATA
+
+
+@pytest.fixture
+def record_figure(request):
+    """Publish the figure that a row of the fault matrix asks for: kept with the test's result, and appended as a
+    line of JSON to the file named by MLOPS_FIGURES where that is set."""
+
+    def record(**figure):
+        rows = [mark.args[0] for mark in request.node.iter_markers("fault")]
+        entry = {"row": rows[0] if rows else None, "test": request.node.name, **figure}
+        request.node.user_properties.append(("figure", entry))
+        if path := os.environ.get("MLOPS_FIGURES"):
+            with Path(path).open("a") as stream:
+                stream.write(json.dumps(entry, default=str) + "\n")
+
+    return record
