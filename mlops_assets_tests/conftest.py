@@ -4,7 +4,10 @@ import json
 import os
 from pathlib import Path
 
+import dagster as dg
 import pytest
+
+from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -34,3 +37,14 @@ def record_figure(request):
                 stream.write(json.dumps(entry, default=str) + "\n")
 
     return record
+
+
+@pytest.fixture
+def workshop(tmp_path):
+    """A function that opens the toy model on a home of its own; keyword arguments replace fields of its declaration."""
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+
+        def open_workshop(**changes):
+            return Workshop(tmp_path / "home", instance, changes)
+
+        yield open_workshop

@@ -1,0 +1,37 @@
+"""Which implementation of the outside world runs here: everything under MLOPS_HOME, tracking by MLFLOW_TRACKING_URI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets import settings
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.deliveries import Deliveries
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.tables import Tables
+from mlops_assets.resources.tracking import Tracking
+
+
+def resources(home: str, tracking_uri: str) -> dict[str, Any]:
+    """Every resource that the lifecycle needs, with its state under `home`."""
+    records = Records(root=home)
+    return {
+        "io_manager": records,
+        "records": records,
+        "blobs": Blobs(root=home),
+        "tables": Tables(root=home),
+        "deliveries": Deliveries(root=home),
+        "tracking": Tracking(root=home, tracking_uri=tracking_uri),
+        "registry": Registry(root=home, tracking_uri=tracking_uri),
+    }
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The resources, and one process a run: a lifecycle is a chain, and a process a step costs seconds of imports."""
+    return dg.Definitions(
+        resources=resources(settings.home(), settings.tracking_uri()), executor=dg.in_process_executor
+    )
