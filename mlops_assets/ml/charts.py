@@ -1,0 +1,283 @@
+"""Small pictures as SVG text, without a plotting library: what a person sees of a model in metadata and reports."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+WIDTH = 640
+BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito (2008): safe for colour-blind readers
+INK, MUTED, GRID, CARD = "#1f2933", "#5f6b7a", "#e2e7ed", "#fcfdfe"
+HEAT = ("#dbe9f6", "#b5d1e9", "#85b6da", "#549ac8", "#2c7bb5", "#0d5796")
+CELLS = 32
+
+
+class Point(NamedTuple):
+    """One version's figure with its interval, and whether that version is or was champion."""
+
+    label: str
+    value: float
+    low: float
+    high: float
+    champion: bool = False
+
+
+def markdown(svg: str, alt: str) -> str:
+    """The picture as a Markdown image that carries its own bytes, as Dagster's UI shows it."""
+    caption = "".join(character for character in " ".join(alt.split()) if character not in "[]\\")
+    return f"![{caption}](data:image/svg+xml;base64,{base64.b64encode(svg.encode()).decode()})"
+
+
+def bars(
+    labels: Sequence[str],
+    values: Sequence[float],
+    thresholds: Sequence[float | None] | None = None,
+    title: str = "",
+) -> str:
+    """Horizontal bars with their figures; one that exceeds its threshold (a tick on its row) is vermilion."""
+    limits = list(thresholds) if thresholds is not None else [None] * len(values)
+    known = [abs(v) for v in (*values, *limits) if v is not None and math.isfinite(v)]
+    left, right, row = 190, WIDTH - 76, 24
+    scale = (right - left) / (max(known, default=0) or 1)
+    parts = []
+    for index, (label, value, limit) in enumerate(zip(labels, values, limits, strict=True)):
+        top = 48 + index * row
+        over = limit is not None and value > limit
+        length = abs(value) * scale if math.isfinite(value) else 0
+        parts += [
+            _text(left - 8, top + 12, _short(label, 24), anchor="end"),
+            _rect(left, top, right - left, 16, "#eef2f6"),
+            _rect(left, top, max(length, 1), 16, VERMILION if over else BLUE),
+            _text(right + 8, top + 12, figure(value), colour=VERMILION if over else INK, weight=600 if over else 400),
+        ]
+        if limit is not None and math.isfinite(limit):
+            parts.append(_line(left + limit * scale, top - 3, left + limit * scale, top + 19, INK, 2))
+    return _card(48 + len(values) * row + 12, title, parts)
+
+
+def line(points: Sequence[Point], title: str = "") -> str:
+    """A figure over versions, oldest first, with intervals; champions are green diamonds."""
+    shown = [point for point in points if math.isfinite(point.value)]
+    bounds = [b for point in shown for b in (point.value, point.low, point.high) if math.isfinite(b)]
+    ticks = _ticks(min(bounds, default=0), max(bounds, default=1))
+    left, right, top, bottom = 72, WIDTH - 32, 52, 216
+    step = (right - left) / len(shown) if shown else 0
+    xs = [left + step * (index + 0.5) for index in range(len(shown))]
+    parts = _y_axis(ticks, left, right, top, bottom)
+    y = _scale(ticks[0], ticks[-1], bottom, top)
+    every = math.ceil(len(shown) / 14) or 1
+    path = " ".join(f"{x:.1f},{y(point.value):.1f}" for x, point in zip(xs, shown, strict=True))
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{BLUE}" stroke-width="1.5"/>')
+    for index, (x, point) in enumerate(zip(xs, shown, strict=True)):
+        if math.isfinite(point.low) and math.isfinite(point.high):
+            parts.append(_line(x, y(point.low), x, y(point.high), BLUE, 1.5, 'stroke-opacity=".45"'))
+        parts.append(_marker(x, y(point.value), champion=point.champion))
+        if index % every == 0 or index == len(shown) - 1:
+            parts.append(_text(x, bottom + 18, _short(point.label, 10), anchor="middle", colour=MUTED))
+    if any(point.champion for point in shown):
+        parts += [_marker(right - 74, 26, champion=True), _text(right - 64, 30, "champion", colour=MUTED)]
+    return _card(252, title, parts)
+
+
+def density(actual: np.ndarray, predicted: np.ndarray, title: str = "") -> str:
+    """Predicted against actual, darker where there are more rows (log scale); a perfect model is on the diagonal."""
+    actual, predicted = np.asarray(actual, float), np.asarray(predicted, float)
+    low, high = _central_range(actual, predicted)
+    counts, _, _ = np.histogram2d(
+        np.clip(actual, low, high), np.clip(predicted, low, high), CELLS, [[low, high], [low, high]]
+    )
+    left, top, cell = 96, 48, 10
+    right, bottom = left + CELLS * cell, top + CELLS * cell
+    ticks = [t for t in _ticks(low, high) if low <= t <= high]
+    parts = [_rect(left, top, CELLS * cell, CELLS * cell, "#f3f6f9"), *_cells(counts, left, bottom, cell)]
+    along = _scale(low, high, left, right)
+    up = _scale(low, high, bottom, top)
+    for tick in ticks:
+        parts += [
+            _text(along(tick), bottom + 18, figure(tick), anchor="middle", colour=MUTED),
+            _text(left - 8, up(tick) + 4, figure(tick), anchor="end", colour=MUTED),
+        ]
+    parts += [
+        _line(left, bottom, right, top, VERMILION, 1.5, 'stroke-dasharray="5 4"'),
+        _text((left + right) / 2, bottom + 38, "actual", anchor="middle", colour=MUTED),
+        _text(28, (top + bottom) / 2, "predicted", anchor="middle", colour=MUTED, turn=True),
+        *_heat_legend(right + 28, top, counts),
+    ]
+    return _card(bottom + 52, title, parts)
+
+
+def calibration(actual: np.ndarray, probability: np.ndarray, title: str = "", groups: int = 10) -> str:
+    """How often the positive class came, for rows of like predicted probability; an honest model is on the diagonal."""
+    actual, probability = np.asarray(actual, float), np.asarray(probability, float)
+    group = np.minimum((np.clip(probability, 0, 1) * groups).astype(int), groups - 1)
+    rows = np.bincount(group, minlength=groups)
+    filled = rows > 0
+    said = np.bincount(group, probability, groups)[filled] / rows[filled]
+    came = np.bincount(group, actual, groups)[filled] / rows[filled]
+    left, top, size = 96, 48, 240
+    right, bottom = left + size, top + size
+    x, y = _scale(0, 1, left, right), _scale(0, 1, bottom, top)
+    parts = _y_axis([0, 0.25, 0.5, 0.75, 1], left, right, top, bottom)
+    parts += [_text(x(t), bottom + 18, figure(t), anchor="middle", colour=MUTED) for t in (0, 0.25, 0.5, 0.75, 1)]
+    parts.append(_line(left, bottom, right, top, VERMILION, 1.5, 'stroke-dasharray="5 4"'))
+    path = " ".join(f"{x(s):.1f},{y(c):.1f}" for s, c in zip(said, came, strict=True))
+    parts.append(f'<polyline points="{path}" fill="none" stroke="{BLUE}" stroke-width="1.5"/>')
+    for s, c, n in zip(said, came, rows[filled], strict=True):
+        parts.append(_dot(x(s), y(c), 3 + 7 * math.sqrt(n / rows.max())))
+    parts += [
+        _text((left + right) / 2, bottom + 38, "predicted probability", anchor="middle", colour=MUTED),
+        _text(28, (top + bottom) / 2, "share that came true", anchor="middle", colour=MUTED, turn=True),
+        _text(right + 28, top + 12, "dot size: number of rows", colour=MUTED),
+    ]
+    return _card(bottom + 52, title, parts)
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str], title: str = "") -> str:
+    """Predicted class against actual class: the share of each actual class (row) that was called each class."""
+    counts = np.asarray(counts, float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    left, top, right = 150, 78, WIDTH - 32
+    cell = max(min((right - left) // max(len(classes), 1), 72), 14)
+    bottom = top + cell * len(classes)
+    parts = [
+        _text(left + cell * len(classes) / 2, top - 26, "predicted", anchor="middle", colour=MUTED),
+        _text(24, (top + bottom) / 2, "actual", anchor="middle", colour=MUTED, turn=True),
+    ]
+    for row, name in enumerate(classes):
+        middle = top + cell * (row + 0.5) + 4
+        parts.append(_text(left - 8, middle, _short(name, 16), anchor="end"))
+        parts.append(_text(left + cell * (row + 0.5), top - 8, _short(name, max(cell // 8, 2)), anchor="middle"))
+        for column, share in enumerate(shares[row]):
+            parts.append(_rect(left + cell * column, top + cell * row, cell - 1, cell - 1, _heat(share)))
+            if cell >= 36:
+                ink = "#ffffff" if share > 2 / 3 else INK
+                parts.append(_text(left + cell * (column + 0.5), middle, f"{share:.0%}", "middle", ink))
+    return _card(bottom + 16, title, parts)
+
+
+def figure(value: float) -> str:
+    """A number as a person reads it: four significant digits, thousands separated, a dash for none."""
+    if not math.isfinite(value):
+        return "\u2013"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def _card(height: float, title: str, parts: Sequence[str]) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}"'
+        f' font-family="Inter, system-ui, sans-serif" font-size="12" role="img"><title>{escape(title)}</title>'
+        f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" fill="{CARD}" stroke="#cfd7e0"/>'
+        f"{_text(20, 30, _short(title, 80), weight=600, size=14)}{''.join(parts)}</svg>"
+    )
+
+
+def _text(
+    x: float,
+    y: float,
+    text: str,
+    anchor: str = "start",
+    colour: str = INK,
+    weight: int = 400,
+    size: int = 12,
+    turn: bool = False,
+) -> str:
+    turned = f' transform="rotate(-90 {x:.0f} {y:.0f})"' if turn else ""
+    return (
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}"'
+        f' font-size="{size}"{turned}>{escape(text)}</text>'
+    )
+
+
+def _rect(x: float, y: float, width: float, height: float, fill: str) -> str:
+    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" rx="2" fill="{fill}"/>'
+
+
+def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float, extra: str = "") -> str:
+    ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+    return f'<line {ends} stroke="{colour}" stroke-width="{width}" {extra}/>'
+
+
+def _dot(x: float, y: float, radius: float) -> str:
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{BLUE}" stroke="{CARD}"/>'
+
+
+def _marker(x: float, y: float, *, champion: bool) -> str:
+    if not champion:
+        return _dot(x, y, 4)
+    corners = f"{x:.1f},{y - 7:.1f} {x + 7:.1f},{y:.1f} {x:.1f},{y + 7:.1f} {x - 7:.1f},{y:.1f}"
+    return f'<polygon points="{corners}" fill="{GREEN}" stroke="{CARD}"/>'
+
+
+def _y_axis(ticks: Sequence[float], left: float, right: float, top: float, bottom: float) -> list[str]:
+    y = _scale(ticks[0], ticks[-1], bottom, top)
+    return [
+        part
+        for tick in ticks
+        for part in (
+            _line(left, y(tick), right, y(tick), GRID, 1),
+            _text(left - 8, y(tick) + 4, figure(tick), anchor="end", colour=MUTED),
+        )
+    ]
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
+    factor = (end - start) / ((high - low) or 1)
+    return lambda value: start + (value - low) * factor
+
+
+def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers that enclose the range."""
+    if high <= low:
+        pad = abs(low) * 0.1 or 1
+        low, high = low - pad, high + pad
+    rough = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(step * index, 12) for index in range(first, last + 1)]
+
+
+def _central_range(actual: np.ndarray, predicted: np.ndarray) -> tuple[float, float]:
+    """The range of all but the most extreme thousandth on each side, so that one outlier does not hide the rest."""
+    if not len(actual):
+        return 0.0, 1.0
+    ends = np.concatenate([np.quantile(side, [0.001, 0.999]) for side in (actual, predicted)])
+    low, high = float(ends.min()), float(ends.max())
+    return (low, high) if high > low else (low - 1, high + 1)
+
+
+def _heat(share: float) -> str:
+    return "#f3f6f9" if share <= 0 else HEAT[min(int(share * len(HEAT)), len(HEAT) - 1)]
+
+
+def _cells(counts: np.ndarray, left: int, bottom: int, cell: int) -> list[str]:
+    """One path a colour: the picture stays small however many rows it stands for."""
+    level = np.zeros(counts.shape, int)
+    if counts.max() > 0:
+        share = np.log1p(counts) / np.log1p(counts.max())
+        level = np.where(counts > 0, np.clip((share * len(HEAT)).astype(int), 0, len(HEAT) - 1) + 1, 0)
+    parts = []
+    for shade, colour in enumerate(HEAT, start=1):
+        found = zip(*np.nonzero(level == shade), strict=True)
+        path = "".join(f"M{left + i * cell} {bottom - (j + 1) * cell}h{cell}v{cell}h-{cell}z" for i, j in found)
+        if path:
+            parts.append(f'<path fill="{colour}" d="{path}"/>')
+    return parts
+
+
+def _heat_legend(x: float, top: float, counts: np.ndarray) -> list[str]:
+    parts = [_text(x, top + 12, "rows in a cell", colour=MUTED)]
+    for index, colour in enumerate(reversed(HEAT)):
+        parts.append(_rect(x, top + 24 + index * 16, 16, 16, colour))
+    parts.append(_text(x + 24, top + 36, f"up to {counts.max():,.0f}", colour=MUTED))
+    parts.append(_text(x + 24, top + 24 + len(HEAT) * 16 - 4, "1", colour=MUTED))
+    return [*parts, _text(x, top + 160, f"{counts.sum():,.0f} rows", colour=MUTED)]
+
+
+def _short(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: max(length - 1, 1)] + "…"
