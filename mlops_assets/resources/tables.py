@@ -1,4 +1,4 @@
-"""Tables: one Delta Lake table an asset, replaced one partition at a time, read back only as the bytes that were written."""
+"""Tables: one Delta Lake table an asset, replaced a partition at a time, read back only as the bytes once written."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def _refuse_changed_types(delta: DeltaTable, table: pa.Table) -> None:
         if field.name in stored and stored[field.name] != found:
             raise ChangedTypeError(
                 f"{delta.table_uri}: column {field.name!r} is {stored[field.name]} in the table and {found} in what is "
-                "to be written. Give the column another name, or move the table away and materialize its partitions again."
+                "to be written. Rename the column, or move the table away and materialize its partitions again."
             )
 
 
