@@ -14,9 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 from mlops_assets.ml.metrics import METRICS, Task
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-ImportPath = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")
-]
+ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -170,7 +168,7 @@ class FeatureStep(Value):
 
 
 class Estimator(Value):
-    """A scikit-learn-compatible estimator by its import path. `max_categories` bounds what a category column may hold."""
+    """A scikit-learn-compatible estimator by its import path. `max_categories` bounds each category column."""
 
     path: ImportPath
     params: dict[str, Any] = {}
@@ -218,9 +216,11 @@ class Gate(Value):
     def passed(self, metrics: dict[str, float]) -> bool:
         """Whether `metrics` clears the bar. A missing metric does not, nor does NaN."""
         value = metrics.get(self.metric, float("nan"))
-        return (self.at_least is None or value >= self.at_least) and (
-            self.at_most is None or value <= self.at_most
-        ) and value == value
+        return (
+            (self.at_least is None or value >= self.at_least)
+            and (self.at_most is None or value <= self.at_most)
+            and value == value
+        )
 
 
 class Registration(Value):
@@ -289,7 +289,8 @@ class ModelSpec(Value):
         known = METRICS[self.task]
         if self.evaluation.metric not in known:
             raise ValueError(
-                f"evaluation.metric {self.evaluation.metric!r} is not a metric of {self.task}. Allowed: {', '.join(known)}."
+                f"evaluation.metric {self.evaluation.metric!r} is not a metric of {self.task}."
+                f" Allowed: {', '.join(known)}."
             )
         for gate in self.gates:
             if gate.metric not in known and gate.metric != "skill":
@@ -299,7 +300,9 @@ class ModelSpec(Value):
         if self.target in self.time.columns:
             raise ValueError(f"target {self.target!r} cannot be a time column.")
         if self.training.min_partitions <= self.evaluation.holdout:
-            raise ValueError("training.min_partitions must exceed evaluation.holdout, or nothing is left to learn from.")
+            raise ValueError(
+                "training.min_partitions must exceed evaluation.holdout, or nothing is left to learn from."
+            )
         if self.training.window is not None and self.training.window < self.training.min_partitions:
             raise ValueError("training.window must not be smaller than training.min_partitions.")
         named = isinstance(self.source, FileSource) and any("{partition" in p for p in self.source.files)

@@ -1,0 +1,101 @@
+"""A real `mlops-assets dev` (webserver, daemon, code server) on a home of its own, watched through its GraphQL API."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RUNS = """{ runsOrError { ... on Runs { results {
+  runId status creationTime startTime endTime tags { key value } assetSelection { path } } } } }"""
+OVER = {"SUCCESS", "FAILURE", "CANCELED"}
+
+
+@dataclass
+class DevServer:
+    """The address and the process of a running `mlops-assets dev`."""
+
+    url: str
+    home: Path
+    process: subprocess.Popen
+
+    def ask(self, query: str) -> Any:
+        """The `data` of a GraphQL answer."""
+        request = urllib.request.Request(
+            f"{self.url}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)["data"]
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Every run, newest first, with its tags as a mapping."""
+        found = self.ask(RUNS)["runsOrError"]["results"]
+        return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
+
+    def wait_for_runs(self, count: int, seconds: float = 240) -> list[dict[str, Any]]:
+        """The runs, once `count` of them are over and none is under way."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            runs = self.runs()
+            if len(runs) >= count and all(run["status"] in OVER for run in runs):
+                return runs
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.5)
+        raise AssertionError(f"not {count} finished runs after {seconds} s: {self.runs()}")
+
+
+def free_port() -> int:
+    """A port on loopback that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def dev_server(home: Path, log: Path, **environment: str) -> Iterator[DevServer]:
+    """Start `mlops-assets dev` and stop everything that it started."""
+    port = free_port()
+    variables = os.environ | {"MLOPS_HOME": str(home)} | environment
+    variables.pop("DAGSTER_HOME", None)
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "mlops_assets.cli", "dev", "--port", str(port)],
+            env=variables, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent,
+        )  # fmt: skip
+    try:
+        server = DevServer(f"http://127.0.0.1:{port}", home, process)
+        _wait_until_up(server, log)
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait(10)
+
+
+def _wait_until_up(server: DevServer, log: Path, seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
+            if server.ask("{ version }"):
+                return
+        if server.process.poll() is not None:
+            break
+        time.sleep(0.5)
+    raise AssertionError(f"the server did not come up:\n{log.read_text()[-5000:]}")
