@@ -1,0 +1,66 @@
+# The commands of the project; `make help` lists them. Needs Python 3.11 to 3.13, make and a package index.
+PYTHON ?= python3
+PORT ?= 3000
+DATA ?=
+PYTEST ?=
+
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+PACKAGE := mlops_assets mlops_assets_tests benchmarks
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
+LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --all-extras
+
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test check faults lock clean
+
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Install the locked packages and the project into .venv
+
+demo: $(INSTALLED) ## Play several months of the shipped models' lives (DATA=<folder>: on real files)
+	@$(BIN)/mlops-assets demo $(if $(DATA),--data "$(DATA)")
+
+dev: $(INSTALLED) ## Open the Dagster UI and its daemon on the demo's instance (PORT=3000)
+	@$(BIN)/mlops-assets dev --port $(PORT)
+
+test: $(INSTALLED) ## Run the tests (PYTEST="-k name": some of them)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(PYTEST)
+
+check: $(INSTALLED) ## Lint, format, types, layers, definitions
+	@$(BIN)/ruff check $(wildcard $(PACKAGE))
+	@$(BIN)/ruff format --check $(wildcard $(PACKAGE))
+	@$(BIN)/ty check
+	@$(BIN)/lint-imports
+	@$(BIN)/dg check defs
+	@$(BIN)/mlops-assets check
+
+faults: $(INSTALLED) ## Run the fault tests and write their figures into docs/faults.md
+	@$(BIN)/python benchmarks/faults.py
+
+lock: $(INSTALLED) ## Choose versions anew for both requirements files (UPGRADE=1: the newest)
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements/runtime.txt
+	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --constraints requirements/runtime.txt \
+		--output-file requirements/dev.txt
+
+clean: ## Remove .venv, caches and build output; what ran stays in .mlops
+	rm -rf .venv .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info
+	find $(wildcard $(PACKAGE)) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v <= (3, 13) else \
+		"Python 3.11 to 3.13 is needed; $(PYTHON) is %d.%d. Name another: make PYTHON=python3.12" % v)'
+	@$(PYTHON) -m venv .venv || { rm -rf .venv; \
+		echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
+
+# The lock is complete, so nothing is resolved again. Bytecode is compiled once here: each process would pay for it.
+$(INSTALLED): requirements/dev.txt pyproject.toml | .venv/bin/python
+	@echo "Installing the locked packages into .venv; this takes a minute or two ..."
+	@$(PIP) --no-compile --only-binary :all: --require-hashes --requirement requirements/dev.txt
+	@$(PIP) --no-compile --no-build-isolation --editable .
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets >/dev/null || true
+	@touch $@
