@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
 
-from mlops_assets.ml.spec import Gate, Value
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from mlops_assets.ml import metrics
+from mlops_assets.ml.baselines import History, guesses
+from mlops_assets.ml.charts import figure
+from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, codes, groups, listed, moments
+from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Scores
+from mlops_assets.ml.spec import Gate, ModelSpec, Value
+from mlops_assets.ml.training import Candidate
 
 
 class Estimate(Value):
@@ -13,6 +26,9 @@ class Estimate(Value):
     value: float
     low: float
     high: float
+
+    def __str__(self) -> str:
+        return f"{figure(self.value)} ({figure(self.low)} to {figure(self.high)})"
 
 
 class SliceMetrics(Value):
@@ -25,11 +41,20 @@ class SliceMetrics(Value):
 
 
 class GateResult(Value):
-    """One gate, the figure it was held against, and whether it passed."""
+    """One gate, the figure it was held against (None where there is none), and whether it passed."""
 
     gate: Gate
     value: float | None
     passed: bool
+
+    @classmethod
+    def of(cls, gate: Gate, figures: dict[str, float]) -> GateResult:
+        """The gate held against the figures of a report."""
+        return cls(gate=gate, value=figures.get(gate.metric), passed=gate.passed(figures))
+
+    def __str__(self) -> str:
+        value = "undefined" if self.value is None else figure(self.value)
+        return f"{self.gate.metric} is {value}, the gate asks for {bar(self.gate)}"
 
 
 class Comparison(Value):
@@ -48,19 +73,243 @@ class Comparison(Value):
 
 
 class EvaluationReport(Value):
-    """What `evaluation_report` says of one candidate, named by the digest of its artifact and its MLflow run."""
+    """What `evaluation_report` says of one candidate, named by the digest of its artifact and its MLflow run.
+
+    `metric` is the one that decides. `absent` are metrics that the rows do not define, with the reason.
+    """
 
     model: str
     candidate: str
     mlflow_run_id: str
     partitions: tuple[str, ...]
     rows: int
+    metric: str
+    confidence: float
     metrics: dict[str, Estimate]
+    absent: dict[str, str] = Field(default_factory=dict)
     baseline: dict[str, Estimate]
     baseline_name: str
-    skill: float
+    skill: float | None
     champion: Comparison | None
     champion_absent: str | None
     slices: tuple[SliceMetrics, ...]
     gates: tuple[GateResult, ...]
+    notes: tuple[str, ...] = ()
     sentence: str
+
+    @property
+    def figures(self) -> dict[str, float]:
+        """What gates are held against: every metric that the rows define, and the skill."""
+        skill = {} if self.skill is None else {"skill": self.skill}
+        return {name: estimate.value for name, estimate in self.metrics.items()} | skill
+
+
+@dataclass(frozen=True)
+class Contender:
+    """The champion's predictions for the rows of the hold-out partitions that it was not fitted on."""
+
+    version: int
+    partitions: tuple[str, ...]
+    predicted: np.ndarray
+    classes: tuple[Any, ...]
+
+
+def evaluate(
+    spec: ModelSpec,
+    candidate: Candidate,
+    holdout: HoldOut,
+    predicted: np.ndarray,
+    history: pd.DataFrame,
+    champion: Contender | str,
+    personal: Collection[str] = (),
+) -> EvaluationReport:
+    """Judge a candidate by its predictions for the hold-out: numbers, or a column of probabilities for each class.
+
+    `history` holds time and target of the rows of fitting; `champion` its predictions, or why there is none to compare
+    with. Values of `personal` columns are not shown. Raises EvaluationError when the hold-out cannot judge.
+    """
+    _refuse_seen_rows(spec, candidate, holdout)
+    trial = Trial.of(spec, holdout, candidate.classes)
+    predicted = aligned(predicted, candidate.classes, trial.classes)
+    judged = trial.scores(predicted)
+    found, absent = _estimates(spec, judged)
+    baseline_name, baseline = _baseline(trial, history)
+    skill = _skill(spec, judged, baseline)
+    slices, notes = _slices(trial, predicted, personal)
+    comparison = champion if isinstance(champion, str) else _comparison(trial, predicted, judged, champion)
+    report = EvaluationReport(
+        model=spec.name,
+        candidate=candidate.model_sha256,
+        mlflow_run_id=candidate.mlflow_run_id,
+        partitions=holdout.partitions,
+        rows=len(holdout.frame),
+        metric=spec.evaluation.metric,
+        confidence=spec.evaluation.confidence,
+        metrics=found,
+        absent=absent,
+        baseline=_estimates(spec, baseline)[0],
+        baseline_name=baseline_name,
+        skill=skill,
+        champion=comparison if isinstance(comparison, Comparison) else None,
+        champion_absent=comparison if isinstance(comparison, str) else None,
+        slices=slices,
+        gates=(),
+        notes=(*_notes(trial, candidate), *notes),
+        sentence="",
+    )
+    report = report.model_copy(update={"gates": tuple(GateResult.of(gate, report.figures) for gate in spec.gates)})
+    return report.model_copy(update={"sentence": _sentence(report)})
+
+
+def incomparable(candidate: Candidate, champion: Candidate, version: int, holdout: HoldOut) -> str | None:
+    """Why a champion cannot be judged on the hold-out beside the candidate; None when it can."""
+    if not unseen(champion, holdout):
+        return f"Champion v{version} was fitted on every hold-out partition ({listed(holdout.partitions)})."
+    before, now = (judged.manifest.spec["target"] for judged in (champion, candidate))
+    if before != now:
+        return f"Champion v{version} predicts {before!r}, the candidate {now!r}."
+    if unknown := [name for name in champion.classes if name not in candidate.classes]:
+        return f"Champion v{version} predicts classes that the candidate does not: {', '.join(map(str, unknown))}."
+    if missing := [name for name in champion.inputs if name not in holdout.frame.columns]:
+        return f"Champion v{version} needs columns that the contract no longer has: {', '.join(missing)}."
+    return None
+
+
+def unseen(champion: Candidate, holdout: HoldOut) -> tuple[str, ...]:
+    """The hold-out partitions that the champion was not fitted on."""
+    return tuple(key for key in holdout.partitions if key not in champion.manifest.fitted_partitions)
+
+
+def bar(gate: Gate) -> str:
+    """What a gate asks for, in words."""
+    bounds = [("at least", gate.at_least), ("at most", gate.at_most)]
+    return " and ".join(f"{word} {figure(bound)}" for word, bound in bounds if bound is not None)
+
+
+def _refuse_seen_rows(spec: ModelSpec, candidate: Candidate, holdout: HoldOut) -> None:
+    if seen := [key for key in holdout.partitions if key in candidate.manifest.fitted_partitions]:
+        raise EvaluationError(f"{spec.name}: the candidate was fitted on {listed(seen)}, which cannot judge it.")
+
+
+def _estimates(spec: ModelSpec, scores: Scores) -> tuple[dict[str, Estimate], dict[str, str]]:
+    """Every metric that the rows define, and why the others are not."""
+    found, absent = {}, {}
+    for name, value in scores.values.items():
+        low, high = metrics.interval(scores.replicates[name], spec.evaluation.confidence)
+        if math.isfinite(value) and math.isfinite(low):
+            found[name] = Estimate(value=value, low=low, high=high)
+        elif name in NEEDS_TWO_CLASSES:
+            absent[name] = "the rows or the predictions hold one class only"
+        else:
+            absent[name] = "the target is constant"
+    return found, absent
+
+
+def _baseline(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
+    """The naive guess that comes out best on the metric that decides."""
+    spec = trial.spec
+    history = history[history[spec.target].notna()]
+    target = history[spec.target]
+    if trial.classes:
+        places = codes(target, trial.classes)
+        past = History(moments(history[spec.time.name])[places >= 0], places[places >= 0])
+    else:
+        past = History(moments(history[spec.time.name]), target.to_numpy(float))
+    offered = guesses(spec.task, spec.evaluation.metric, past, trial.holdout.times, trial.actual, len(trial.classes))
+    scored = {name: trial.scores(guess) for name, guess in offered.items()}
+
+    def badness(name: str) -> float:
+        value = float(metrics.loss(spec.task, spec.evaluation.metric, scored[name].values[spec.evaluation.metric]))
+        return value if math.isfinite(value) else math.inf
+
+    best = min(scored, key=badness)
+    return best, scored[best]
+
+
+def _skill(spec: ModelSpec, judged: Scores, baseline: Scores) -> float | None:
+    metric = spec.evaluation.metric
+    value = metrics.skill(spec.task, metric, judged.values[metric], baseline.values[metric])
+    return value if math.isfinite(value) else None
+
+
+def _comparison(trial: Trial, predicted: np.ndarray, judged: Scores, champion: Contender) -> Comparison | str:
+    """Both on the rows that the champion has not seen either, with the same replicates for both."""
+    spec, metric = trial.spec, trial.spec.evaluation.metric
+    where = trial.holdout.within(champion.partitions)
+    try:
+        theirs = trial.scores(aligned(champion.predicted, champion.classes, trial.classes), where)
+    except metrics.UnusablePredictionsError as error:
+        return f"Champion v{champion.version} cannot be compared: {error}"
+    ours = judged if where.all() else trial.scores(predicted[where], where)
+    ahead = _loss(spec, theirs.replicates[metric]) - _loss(spec, ours.replicates[metric])
+    gain = float(_loss(spec, theirs.values[metric]) - _loss(spec, ours.values[metric]))
+    low, high = metrics.interval(ahead, spec.evaluation.confidence)
+    if not math.isfinite(gain) or not math.isfinite(low):
+        return f"{metric} is undefined on the rows that champion v{champion.version} has not seen."
+    return Comparison(
+        champion_version=champion.version,
+        partitions=champion.partitions,
+        rows=int(where.sum()),
+        champion=_estimates(spec, theirs)[0][metric],
+        candidate=_estimates(spec, ours)[0][metric],
+        gain=Estimate(value=gain, low=low, high=high),
+        verdict="better" if low > 0 else "worse" if high < 0 else "undecided",
+    )
+
+
+def _loss(spec: ModelSpec, value: np.ndarray | float) -> np.ndarray | float:
+    return metrics.loss(spec.task, spec.evaluation.metric, value)
+
+
+def _slices(
+    trial: Trial, predicted: np.ndarray, personal: Collection[str]
+) -> tuple[tuple[SliceMetrics, ...], tuple[str, ...]]:
+    spec, frame = trial.spec, trial.holdout.frame
+    found, notes = [], []
+    for column in spec.evaluation.slices:
+        if column not in frame.columns:
+            raise EvaluationError(
+                f"{spec.name}: slice {column!r} is not a column of validated_features: {', '.join(frame.columns)}."
+            )
+        small = 0
+        for label, where in groups(frame[column], hidden=column in personal):
+            rows = int(where.sum())
+            if rows < spec.evaluation.min_slice_rows:
+                small += 1
+                continue
+            values = metrics.values(spec.task, trial.actual[where], predicted[where])
+            found.append(SliceMetrics(column=column, value=label, rows=rows, metrics=values))
+        if small:
+            notes.append(f"{small} slices of {column} have fewer than {spec.evaluation.min_slice_rows} rows: left out.")
+    return tuple(found), tuple(notes)
+
+
+def _notes(trial: Trial, candidate: Candidate) -> Iterator[str]:
+    if trial.holdout.unlabelled:
+        yield f"{trial.holdout.unlabelled:,} rows without a label were not judged."
+    if new := trial.classes[len(candidate.classes) :]:
+        yield f"The hold-out has classes that fitting never saw: {', '.join(map(str, new))}."
+    if len(trial.how.starts) < metrics.MIN_BLOCKS:
+        yield f"{len(trial.actual)} rows are few: the intervals are rough."
+
+
+def _sentence(report: EvaluationReport) -> str:
+    metric, skill = report.metric, report.skill
+    judged = f"{metric} {report.metrics[metric]}" if metric in report.metrics else f"{metric} is undefined"
+    parts = [f"{judged} on {report.rows:,} unseen rows of {listed(report.partitions)}"]
+    if skill is not None:
+        word = "better" if skill > 0 else "worse"
+        parts.append(f"{abs(skill):.0%} {word} than the naive guess ({report.baseline_name})")
+    parts.append(_against(report.champion) if report.champion else str(report.champion_absent).rstrip("."))
+    if failed := [gate for gate in report.gates if not gate.passed]:
+        parts.append(f"fails {len(failed)} of {len(report.gates)} gates: {'; '.join(map(str, failed))}")
+    elif report.gates:
+        parts.append(f"clears all {len(report.gates)} gates" if len(report.gates) > 1 else "clears its gate")
+    return "; ".join(parts) + "."
+
+
+def _against(comparison: Comparison) -> str:
+    size = f"{figure(abs(comparison.gain.value))} {'better' if comparison.gain.value > 0 else 'worse'}"
+    sure = {"better": "surely", "worse": "surely", "undecided": "not surely"}[comparison.verdict]
+    version = f"champion v{comparison.champion_version}"
+    return f"{size} than {version}, {sure}" if comparison.gain.value else f"no better than {version}"
