@@ -29,9 +29,16 @@ LANDING = Setting("MLOPS_LANDING", "Where the shipped models look for deliveries
 TRACKING_URI = Setting(
     "MLFLOW_TRACKING_URI", "MLflow's tracking server and registry.", "sqlite:///$MLOPS_HOME/mlflow.db"
 )
-MLFLOW_UI = Setting("MLOPS_MLFLOW_UI", "Where a person's browser finds MLflow; links in metadata start with it.", "")
+MLFLOW_UI = Setting(
+    "MLOPS_MLFLOW_UI", "Where a person's browser finds MLflow: links in metadata start with it.", "http://127.0.0.1:5000"
+)
+REPORTS_UI = Setting(
+    "MLOPS_REPORTS_UI",
+    "Where a person's browser finds $MLOPS_HOME/reports: an origin of its own, because reports hold HTML made from data.",
+    "http://127.0.0.1:3001",
+)
 
-ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI)
+ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, REPORTS_UI)
 
 
 def home() -> str:

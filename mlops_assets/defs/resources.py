@@ -11,6 +11,7 @@ from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking
 
@@ -24,6 +25,7 @@ def resources(home: str, tracking_uri: str) -> dict[str, Any]:
         "blobs": Blobs(root=home),
         "tables": Tables(root=home),
         "deliveries": Deliveries(root=home),
+        "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),
         "tracking": Tracking(root=home, tracking_uri=tracking_uri),
         "registry": Registry(root=home, tracking_uri=tracking_uri),
     }

@@ -1,0 +1,21 @@
+"""Reports: the HTML and JSON that people open, under `root/reports`, and where a browser finds them."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import dagster as dg
+
+from mlops_assets.resources.blobs import write_atomically
+
+
+class Reports(dg.ConfigurableResource):
+    """Files under `root/reports`, seen by a browser under `ui`: never on Dagster's or MLflow's own origin."""
+
+    root: str
+    ui: str
+
+    def save(self, path: str, text: str) -> str:
+        """Write `text` to `path` (relative, as `<model>/<asset>/<name>.html`) and return its URL."""
+        write_atomically(self.root, f"reports/{path}", iter([text.encode()]))
+        return f"{self.ui}/{quote(path)}"
