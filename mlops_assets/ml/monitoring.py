@@ -1,52 +1,21 @@
-"""Drift: profiles of columns, effect sizes between them, and the verdict with the sentence that explains it."""
+"""Drift: how far inputs and predictions moved, the verdict, the sentence that explains it, and when to retrain."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from mlops_assets.ml.spec import Value
+from mlops_assets.ml.metrics import Task
+from mlops_assets.ml.profiles import Method, Profile, Shift, effect_sizes, profile
+from mlops_assets.ml.spec import Drift, ModelSpec, Value
 
-Method = Literal["psi", "js"]
-PREDICTION = "prediction"
-CATEGORIES = 100
-EPSILON = 1e-4
-LARGEST = np.finfo(np.float64).max
-NUMBERS = {"decimal", "floating", "integer", "mixed-integer-float"}
-
-
-class ColumnProfile(Value):
-    """The distribution of one column, as shares of all rows.
-
-    Numeric: `edges` are the inner bin edges (ascending), each the upper end of its bin; `shares` has one more entry.
-    Categorical: `categories` are the named ones, `shares` has one more entry, for every other category.
-    `nulls` is the share of missing values, so `sum(shares) + nulls == 1` where there are rows.
-    """
-
-    kind: Literal["numeric", "categorical"]
-    edges: tuple[float, ...] = ()
-    categories: tuple[str, ...] = ()
-    shares: tuple[float, ...]
-    nulls: float
-
-
-class Profile(Value):
-    """The distribution of every column of a table of `rows` rows."""
-
-    rows: int
-    columns: dict[str, ColumnProfile]
-
-
-class Shift(Value):
-    """How far one column moved: the effect size, and the shares that stand beside it."""
-
-    effect: float
-    nulls_before: float
-    nulls_now: float
-    new_category_share: float = 0.0
+Verdict = Literal["stable", "watch", "drifted"]
+PREDICTION = "(prediction)"
+NAMED = 5
 
 
 class ColumnEffect(Shift):
@@ -57,177 +26,260 @@ class ColumnEffect(Shift):
     threshold: float
     weight: float
 
+    @property
+    def beyond(self) -> bool:
+        """Whether the effect exceeds the threshold."""
+        return self.effect > self.threshold
+
 
 class DriftReport(Value):
-    """What `drift_report` says of one partition against the training reference of one version."""
+    """What `drift_report` says of one partition against the training reference of one version.
+
+    `usual_rows` is how many rows a partition had on average in training. `weighted_share` is the share of importance
+    held by the columns beyond their thresholds. `prediction` is missing where nothing could be predicted.
+    """
 
     model: str
     partition: str
     version: int
+    delivery: str
     rows: int
+    usual_rows: float
     reference_rows: int
     columns: tuple[ColumnEffect, ...]
     left_out: dict[str, str]
-    prediction: ColumnEffect
+    prediction: ColumnEffect | None
     weighted_share: float
-    verdict: Literal["stable", "watch", "drifted"]
+    verdict: Verdict
     sentence: str
 
 
-def profile(frame: pd.DataFrame, columns: Sequence[str] | None = None, bins: int = 10) -> Profile:
-    """The distribution of each column over all rows; one that holds neither numbers nor categories is not in it.
+class Subject(Value):
+    """What is judged, and against what: a partition of a delivery, and a version with its usual number of rows."""
 
-    Category values are kept as they are: name the columns that hold no personal data.
+    partition: str
+    delivery: str
+    version: int
+    usual_rows: float
+
+
+def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:
+    """What a fitted pipeline says of each row, as drift looks at it.
+
+    That is the value in regression, the probability of the last class where there are two, and the class otherwise.
     """
-    names = list(frame.columns) if columns is None else list(columns)
-    found = {name: _profile_of(frame[name], bins) for name in names}
-    return Profile(rows=len(frame), columns={name: column for name, column in found.items() if column is not None})
+    if task == "binary" and hasattr(pipeline, "predict_proba"):
+        return pd.Series(np.asarray(pipeline.predict_proba(inputs))[:, -1])
+    answers = np.asarray(pipeline.predict(inputs))
+    return pd.Series(answers if task == "regression" else pd.Categorical(answers))
 
 
-def effect_sizes(
-    reference: Profile, frame: pd.DataFrame, methods: Mapping[str, Method] | None = None
-) -> dict[str, Shift]:
-    """How far each column of `reference` that `frame` holds has moved, over all rows, by PSI unless `methods` says JS.
+def reference_profile(inputs: pd.DataFrame, predicted: pd.Series) -> Profile:
+    """What later partitions are judged against: every input of the fitted rows, and what was predicted for them."""
+    both = {**profile(inputs).columns, **profile(predicted.to_frame(PREDICTION)).columns}
+    return Profile(rows=len(inputs), columns=both)
 
-    Missing values are a bin of their own, and so are all categories that the reference does not name.
+
+def judge(
+    spec: ModelSpec,
+    subject: Subject,
+    reference: Profile,
+    rows: pd.DataFrame,
+    predicted: pd.Series | None,
+    importance: Mapping[str, float],
+    personal: Collection[str] = (),
+) -> DriftReport:
+    """The verdict on one partition, from all of its rows.
+
+    `drifted` when the columns beyond their thresholds hold more than `drifted_share` of the importance, or more than
+    `watch_share` while the predictions moved too. `watch` above `watch_share`, or when only the predictions moved, or
+    when the number of rows is unusual. Too few rows to tell, or nothing to compare, are always `watch`: never silently
+    stable, and no alarm either.
     """
-    shifts = {}
-    for name, before in reference.columns.items():
-        now = _within(before, frame[name]) if name in frame.columns else None
-        if now is not None:
-            shifts[name] = _shift(before, now, (methods or {}).get(name, "psi"))
-    return shifts
-
-
-def psi(before: np.ndarray, now: np.ndarray) -> float:
-    """The population stability index: the sum of (now - before) * ln(now / before), each share at least EPSILON.
-
-    N. Siddiqi, Credit Risk Scorecards (2006). Zero for equal shares; 0.1 and 0.25 are the customary limits.
-    """
-    before, now = np.maximum(before, EPSILON), np.maximum(now, EPSILON)
-    return float(np.sum((now - before) * np.log(now / before)))
-
-
-def jensen_shannon(before: np.ndarray, now: np.ndarray) -> float:
-    """The Jensen-Shannon distance: the square root of the divergence to base 2, from 0 (equal) to 1 (disjoint).
-
-    J. Lin, Divergence measures based on the Shannon entropy, IEEE Transactions on Information Theory 37 (1991).
-    """
-    middle = (before + now) / 2
-    divergence = sum(
-        float(np.sum(side[side > 0] * np.log2(side[side > 0] / middle[side > 0]))) for side in (before, now)
+    left_out = _excluded(spec, [*reference.columns, *importance], personal)
+    compared = {name: column for name, column in reference.columns.items() if name not in {*left_out, PREDICTION}}
+    shifts = effect_sizes(
+        Profile(rows=reference.rows, columns=compared), rows, {name: _limit(spec.drift, name)[0] for name in compared}
     )
-    return float(np.sqrt(min(max(divergence / 2, 0.0), 1.0)))
-
-
-def _shift(before: ColumnProfile, now: ColumnProfile, method: Method) -> Shift:
-    measure = psi if method == "psi" else jensen_shannon
-    other = now.shares[-1] - before.shares[-1] if before.kind == "categorical" else 0.0
-    return Shift(
-        effect=measure(np.array([*before.shares, before.nulls]), np.array([*now.shares, now.nulls])),
-        nulls_before=before.nulls,
-        nulls_now=now.nulls,
-        new_category_share=max(other, 0.0),
+    left_out |= {
+        name: "not in this partition" if name not in rows.columns else "no numbers or categories to compare"
+        for name in {*reference.columns, *importance} - shifts.keys() - left_out.keys() - {PREDICTION}
+    }
+    weights = _weights(importance, shifts)
+    columns = [_effect(name, shift, _limit(spec.drift, name), weights[name]) for name, shift in shifts.items()]
+    case = _Case(
+        drift=spec.drift,
+        rows=len(rows),
+        reference_rows=reference.rows,
+        usual=(subject.usual_rows, *spec.quality.row_count_ratio),
+        columns=tuple(sorted(columns, key=lambda effect: (-effect.weight, effect.column))),
+        prediction=_prediction(spec.drift, reference, predicted),
+    )
+    return DriftReport(
+        model=spec.name,
+        **dict(subject),
+        rows=case.rows,
+        reference_rows=case.reference_rows,
+        columns=case.columns,
+        left_out=dict(sorted(left_out.items())),
+        prediction=case.prediction,
+        weighted_share=case.share(case.moved()),
+        verdict=case.verdict(case.moved()),
+        sentence=case.sentence(),
     )
 
 
-def _profile_of(column: pd.Series, bins: int) -> ColumnProfile | None:
-    values = _numbers(column)
-    if values is not None:
-        return _numeric(values, _edges(values[~np.isnan(values)], bins))
-    counts = _counts(column)
-    if counts is None:
+def needs_retraining(verdicts: Sequence[Verdict], k: int, n: int) -> bool:
+    """Whether the newest verdict (they come newest first) is drifted, and so are `k` of the newest `n`."""
+    recent = list(verdicts[:n])
+    return bool(recent) and recent[0] == "drifted" and recent.count("drifted") >= k
+
+
+def _excluded(spec: ModelSpec, names: Sequence[str], personal: Collection[str]) -> dict[str, str]:
+    reasons = {
+        **dict.fromkeys((spec.time.name, *spec.time.columns), "the time column"),
+        **dict.fromkeys(spec.calendar, "declared calendar: it moves with every window"),
+        **dict.fromkeys(spec.exclude, "declared excluded"),
+        spec.target: "the target",
+        **dict.fromkeys(personal, "personal data"),
+    }
+    return {name: reasons[name] for name in names if name in reasons}
+
+
+def _limit(drift: Drift, column: str) -> tuple[Method, float]:
+    pinned = drift.columns.get(column)
+    return (pinned.method, pinned.threshold) if pinned else (drift.method, drift.threshold)
+
+
+def _weights(importance: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
+    """Importance without its negative part, made to sum to 1; equal weights where no column has any."""
+    positive = {name: max(importance.get(name, 0.0), 0.0) for name in names}
+    finite = {name: weight if np.isfinite(weight) else 0.0 for name, weight in positive.items()}
+    total = sum(finite.values())
+    return {name: weight / total if total else 1 / len(finite) for name, weight in finite.items()}
+
+
+def _effect(name: str, shift: Shift, limit: tuple[Method, float], weight: float) -> ColumnEffect:
+    return ColumnEffect(**dict(shift), column=name, method=limit[0], threshold=limit[1], weight=weight)
+
+
+def _prediction(drift: Drift, reference: Profile, predicted: pd.Series | None) -> ColumnEffect | None:
+    if predicted is None or PREDICTION not in reference.columns:
         return None
-    named = sorted(counts, key=lambda name: (-counts[name], name))[:CATEGORIES]
-    return _categorical(counts, tuple(sorted(named)), len(column))
+    shift = effect_sizes(reference, predicted.to_frame(PREDICTION), {PREDICTION: drift.method}).get(PREDICTION)
+    return None if shift is None else _effect(PREDICTION, shift, (drift.method, drift.prediction_threshold), 1.0)
 
 
-def _within(reference: ColumnProfile, column: pd.Series) -> ColumnProfile | None:
-    """The column in the bins of the reference; None where it holds another kind of thing."""
-    if column.isna().all():
-        return reference.model_copy(update={"shares": (0.0,) * len(reference.shares), "nulls": float(len(column) > 0)})
-    if reference.kind == "numeric":
-        values = _numbers(column)
-        return None if values is None else _numeric(values, reference.edges)
-    counts = _counts(column)
-    return None if counts is None else _categorical(counts, reference.categories, len(column))
+@dataclass(frozen=True)
+class _Case:
+    """What was found, and what follows from it."""
+
+    drift: Drift
+    rows: int
+    reference_rows: int
+    usual: tuple[float, float, float]
+    columns: tuple[ColumnEffect, ...]
+    prediction: ColumnEffect | None
+
+    def moved(self) -> list[str]:
+        """The columns beyond their thresholds, heaviest first, then the prediction if it is."""
+        found = (*self.columns, *([self.prediction] if self.prediction else []))
+        return [effect.column for effect in found if effect.beyond]
+
+    def share(self, moved: Collection[str]) -> float:
+        """The share of importance that `moved` holds."""
+        return round(sum(effect.weight for effect in self.columns if effect.column in moved), 9)
+
+    def verdict(self, moved: Collection[str]) -> Verdict:
+        """What the verdict is when the columns in `moved`, and no others, are beyond their thresholds."""
+        if self.too_few() or not self.columns or self.prediction is None:
+            return "watch"
+        found = self._by_effects(moved)
+        return "watch" if found == "stable" and self.unusual() else found
+
+    def _by_effects(self, moved: Collection[str]) -> Verdict:
+        share, predicts = self.share(moved), PREDICTION in moved
+        if share > (self.drift.watch_share if predicts else self.drift.drifted_share):
+            return "drifted"
+        return "watch" if predicts or share > self.drift.watch_share else "stable"
+
+    def too_few(self) -> bool:
+        """Whether partition or reference has fewer rows than effects can be judged by."""
+        return min(self.rows, self.reference_rows) < self.drift.min_rows
+
+    def unusual(self) -> bool:
+        """Whether the number of rows is outside the declared ratio to the usual number."""
+        usual, low, high = self.usual
+        return not usual * low <= self.rows <= usual * high
+
+    def sentence(self) -> str:
+        """The verdict, what it rests on with names and numbers, and what would have made it another."""
+        parts = [self._columns(), self._predictions(), self._rows(), self._otherwise()]
+        return f"{self.verdict(self.moved())}: {' '.join(part for part in parts if part)}"
+
+    def _columns(self) -> str:
+        if not self.columns:
+            return "There was no column to compare."
+        beyond = [effect for effect in self.columns if effect.beyond]
+        count, limits = len(self.columns), f"(watch above {self.drift.watch_share:.0%}, drifted above"
+        limits += f" {self.drift.drifted_share:.0%})"
+        if not beyond:
+            closest = max(self.columns, key=lambda effect: effect.effect / effect.threshold)
+            return f"None of {count} columns moved beyond its limit; closest is {_figures(closest)}."
+        named = ", ".join(_figures(effect) for effect in beyond[:NAMED])
+        more = f" and {len(beyond) - NAMED} more" if len(beyond) > NAMED else ""
+        return (
+            f"{len(beyond)} of {count} columns, with {self.share(self.moved()):.0%} of the importance {limits}, moved"
+            f" beyond their limits: {named}{more}."
+        )
+
+    def _predictions(self) -> str:
+        if self.prediction is None:
+            return "There were no predictions to compare."
+        verb = "moved" if self.prediction.beyond else "held"
+        return f"The predictions {verb} ({_measure(self.prediction)})."
+
+    def _rows(self) -> str:
+        usual, low, high = self.usual
+        if self.too_few():
+            return (
+                f"{self.rows} rows against {self.reference_rows} in the reference are too few to tell"
+                f" (at least {self.drift.min_rows} a side)."
+            )
+        if self.unusual():
+            return f"{self.rows} rows, where {usual:.0f} are usual (allowed {usual * low:.0f} to {usual * high:.0f})."
+        return ""
+
+    def _otherwise(self) -> str:
+        """The smallest change that would have made another verdict."""
+        moved, verdict = self.moved(), self.verdict(self.moved())
+        if self.too_few():
+            return f"With enough rows the same figures would be {self._by_effects(moved)}."
+        if self.unusual() and self._by_effects(moved) == "stable":
+            return "With the usual number of rows it would be stable."
+        fewer = [moved[:count] for count in range(1, len(moved) + 1)]
+        for held in [[PREDICTION], *fewer] if PREDICTION in moved else fewer:
+            other = self.verdict([name for name in moved if name not in held])
+            if other != verdict:
+                return f"Had {_listed(held)} held, it would be {other}."
+        still = [effect.column for effect in self.columns if not effect.beyond]
+        for count in range(1, len(still) + 1):
+            other = self.verdict([*moved, *still[:count]])
+            if other != verdict:
+                return f"Had {_listed(still[:count])} moved beyond the limit, it would be {other}."
+        return ""
 
 
-def _numbers(column: pd.Series) -> np.ndarray | None:
-    """The column as floats with NaN for what is missing; None where it does not hold numbers."""
-    types = pd.api.types
-    if types.is_object_dtype(column.dtype):
-        numeric = types.infer_dtype(column, skipna=True) in NUMBERS
-    else:
-        numeric = types.is_numeric_dtype(column.dtype) and column.dtype.kind not in "bc"
-    return column.to_numpy(np.float64, na_value=np.nan) if numeric else None
+def _measure(effect: ColumnEffect) -> str:
+    return f"{effect.method} {effect.effect:.3g}, limit {effect.threshold:.3g}"
 
 
-def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
-    """Edges at observed values, so that equal values never part: every value where they are few, quantiles otherwise.
-
-    A value as heavy as a bin gets a bin of its own. No edge is interpolated: nothing overflows near the largest float.
-    """
-    if not len(values):
-        return ()
-    marks = _few(values, 2 * bins)
-    if marks is None:
-        ranks = -(-len(values) * np.arange(1, bins) // bins) - 1
-        marks = np.partition(values, ranks)[ranks]
-        heavy = marks[1:][marks[1:] == marks[:-1]]
-    else:
-        heavy = marks[:1]
-    marks = np.concatenate([marks, np.nextafter(heavy, -np.inf)])
-    return tuple(np.unique(np.clip(marks, -LARGEST, LARGEST)).tolist())
+def _figures(effect: ColumnEffect) -> str:
+    return f"{effect.column} ({_measure(effect)}, weight {effect.weight:.0%})"
 
 
-def _few(values: np.ndarray, limit: int) -> np.ndarray | None:
-    """The distinct values in ascending order, None where there are more than `limit`."""
-    some = values[:: max(len(values) // 1000, 1)]
-    if len(np.unique(some)) > limit:
-        return None
-    distinct = np.sort(pd.unique(values))
-    return distinct if len(distinct) <= limit else None
-
-
-def _numeric(values: np.ndarray, edges: Sequence[float]) -> ColumnProfile:
-    rows = len(values)
-    nulls = int(np.count_nonzero(np.isnan(values)))
-    # A comparison a bin is several times faster than a binary search a row, and NaN is below no edge.
-    upto = [int(np.count_nonzero(values <= edge)) for edge in edges]
-    counts = np.diff([0, *upto, rows - nulls])
-    return ColumnProfile(
-        kind="numeric",
-        edges=tuple(edges),
-        shares=tuple((counts / max(rows, 1)).tolist()),
-        nulls=nulls / max(rows, 1),
-    )
-
-
-def _counts(column: pd.Series) -> dict[str, int] | None:
-    """Rows a category, missing values aside; None where the column holds moments, durations or nested values."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes, values = column.cat.codes.to_numpy(), column.cat.categories
-    elif column.dtype.kind in "mM":
-        return None
-    else:
-        try:
-            codes, values = pd.factorize(column)
-        except TypeError:
-            return None
-    counts: dict[str, int] = {}
-    for value, count in zip(values, np.bincount(codes[codes >= 0], minlength=len(values)).tolist(), strict=True):
-        if count:
-            counts[str(value)] = counts.get(str(value), 0) + count
-    return counts
-
-
-def _categorical(counts: Mapping[str, int], categories: Sequence[str], rows: int) -> ColumnProfile:
-    named = [counts.get(name, 0) for name in categories]
-    valid = sum(counts.values())
-    return ColumnProfile(
-        kind="categorical",
-        categories=tuple(categories),
-        shares=tuple(count / max(rows, 1) for count in (*named, valid - sum(named))),
-        nulls=(rows - valid) / max(rows, 1),
-    )
+def _listed(names: Sequence[str]) -> str:
+    shown = ["the predictions" if name == PREDICTION else name for name in names[:NAMED]]
+    more = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
+    *first, last = [*shown, *more]
+    return f"{', '.join(first)} and {last}" if first else last
