@@ -1,0 +1,64 @@
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import dagster as dg
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_assets.lifecycle.common import partitions_definition
+from mlops_assets.ml.spec import Partitions
+from mlops_assets.ml.windows import Windows
+from mlops_assets_tests import toy
+
+EVERY = st.sampled_from(["hourly", "daily", "weekly", "monthly"])
+STARTS = st.dates(date(1969, 12, 1), date(2039, 12, 31))
+
+
+def windows(every="monthly", start=date(2024, 1, 1), end=None):
+    return Windows.of(Partitions(every=every, start=start, end=end))
+
+
+@given(every=EVERY, start=STARTS, length=st.integers(0, 24 * 120), days=st.none() | st.integers(62, 200))
+def test_keys_are_those_of_dagsters_own_partitions(every, start, length, days):
+    partitions = Partitions(every=every, start=start, end=days and start + timedelta(days=days))
+    now = datetime(start.year, start.month, start.day, tzinfo=UTC) + timedelta(hours=length)
+    ours = Windows.of(partitions)
+    theirs = partitions_definition(toy.spec(".", partitions=partitions.model_dump()))
+    assert isinstance(theirs, dg.TimeWindowPartitionsDefinition)
+    keys = [ours.key(number) for number in range(ours.first(), ours.last(now) + 1)]
+    assert keys == theirs.get_partition_keys(current_time=now)
+    for key in keys[:3]:
+        window = theirs.time_window_for_partition_key(key)
+        assert ours.bounds(key) == (window.start, window.end)
+
+
+@given(every=EVERY, start=STARTS, seconds=st.integers(-(10**9), 3 * 10**9))
+def test_every_time_falls_into_exactly_the_window_whose_bounds_hold_it(every, start, seconds):
+    ours, time = windows(every, start), datetime.fromtimestamp(seconds, UTC)
+    number = ours.number(time)
+    first, after = ours.bounds(ours.key(number))
+    assert first <= time < after
+    assert ours.position(ours.key(number)) == number
+    assert ours.bounds(ours.key(number + 1))[0] == after
+
+
+def test_a_window_is_over_at_its_last_moment_and_not_a_second_earlier():
+    ours = windows()
+    assert ours.key(ours.last(datetime(2024, 2, 1, tzinfo=UTC))) == "2024-01-01"
+    assert ours.last(datetime(2024, 1, 31, 23, 59, 59, tzinfo=UTC)) < ours.first()
+
+
+def test_an_offset_is_honoured():
+    east = timezone(timedelta(hours=2))
+    assert windows("daily").key(windows("daily").number(datetime(2024, 3, 1, 1, tzinfo=east))) == "2024-02-29"
+
+
+def test_many_times_are_numbered_at_once():
+    times = np.array(["2024-01-31T23:59:59", "2024-02-01", "1969-12-31"], dtype="M8[ns]")
+    assert [windows().key(number) for number in windows().numbers(times)] == ["2024-01-01", "2024-02-01", "1969-12-01"]
+
+
+def test_batches_have_no_windows():
+    with pytest.raises(ValueError, match="named by their files"):
+        Windows.of(Partitions(every="batch"))
