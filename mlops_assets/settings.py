@@ -30,15 +30,48 @@ TRACKING_URI = Setting(
     "MLFLOW_TRACKING_URI", "MLflow's tracking server and registry.", "sqlite:///$MLOPS_HOME/mlflow.db"
 )
 MLFLOW_UI = Setting(
-    "MLOPS_MLFLOW_UI", "Where a person's browser finds MLflow: links in metadata start with it.", "http://127.0.0.1:5000"
+    "MLOPS_MLFLOW_UI",
+    "Where a person's browser finds MLflow: links in metadata start with it.",
+    "http://127.0.0.1:5000",
 )
 REPORTS_UI = Setting(
     "MLOPS_REPORTS_UI",
-    "Where a person's browser finds $MLOPS_HOME/reports: an origin of its own, because reports hold HTML made from data.",
+    "Where a person's browser finds $MLOPS_HOME/reports, on an origin of their own: they hold HTML made from data.",
     "http://127.0.0.1:3001",
 )
+COMPUTE_PROVIDER = Setting(
+    "COMPUTE_PROVIDER",
+    "Whose labels and taints compute profiles are rendered for: generic, eks, gke or aks.",
+    "generic",
+)
+DAGSTER_HOME = Setting(
+    "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
+)
 
-ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, REPORTS_UI)
+ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, REPORTS_UI, COMPUTE_PROVIDER, DAGSTER_HOME)
+
+LIBRARIES = (
+    Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
+    Setting("MLFLOW_DISABLE_TELEMETRY", "Nothing is reported to the makers of MLflow.", "true"),
+    Setting("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "How often MLflow asks a server again that does not answer.", "2"),
+    Setting("MLFLOW_HTTP_REQUEST_TIMEOUT", "Seconds that MLflow waits for one answer.", "10"),
+    Setting(
+        "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR",
+        "Seconds before MLflow's first retry; each later one waits twice as long.",
+        "1",
+    ),
+    Setting(
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
+        "Whether an MLflow server runs jobs that anyone who reaches it may send.",
+        "false",
+    ),
+)
+
+
+def set_library_defaults() -> None:
+    """Give every variable of LIBRARIES its default, for this process and its children, where the user gave none."""
+    for setting in LIBRARIES:
+        os.environ.setdefault(setting.name, setting.default)
 
 
 def home() -> str:
@@ -54,6 +87,11 @@ def landing() -> str:
 def tracking_uri() -> str:
     """MLflow's tracking URI."""
     return _within_home(TRACKING_URI.value())
+
+
+def dagster_home() -> str:
+    """The folder of Dagster's configuration and history."""
+    return _absolute(_within_home(DAGSTER_HOME.value()))
 
 
 def _within_home(value: str) -> str:
