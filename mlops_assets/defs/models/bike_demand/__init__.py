@@ -1,0 +1,1 @@
+"""Bicycles rented in each hour of a month, from calendar and weather."""
