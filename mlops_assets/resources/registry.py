@@ -1,0 +1,213 @@
+"""The registry of versions: MLflow's, with what it lacks: one version a candidate, one winner of a race, a history."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from mlops_assets import settings
+from mlops_assets.ml.registration import identity
+from mlops_assets.ml.spec import Value
+from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+
+CHAMPION, CHALLENGER = "champion", "challenger"
+CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.reign", "mlops.previous_champion"
+PATIENCE_SECONDS = 120
+
+
+class RegistryConflictError(dg.DagsterError):
+    """The registry is not as it was when a decision was made, or does not hold what was just written."""
+
+
+class Version(Value):
+    """A numbered version of a model. `reign` counts champions: 1 was the first; None has never been one.
+
+    `candidate` is the identity of what it holds, `record` the digest of the stored Candidate.
+    """
+
+    model: str
+    number: int
+    candidate: str
+    record: str
+    mlflow_run_id: str
+    reign: int | None
+    previous_champion: int | None
+    tags: dict[str, str]
+
+
+class Registry(dg.ConfigurableResource):
+    """Versions in the MLflow registry, with their Candidate records as blobs under `root`.
+
+    MLflow's aliases know no compare-and-set, so that of two racing writers the worse could win: registration and
+    promotion take turns by a lock under `root` (for a root on an object store: on this machine only), look again
+    once they hold it, and look once more after writing.
+    """
+
+    root: str
+    tracking_uri: str
+
+    def register(self, candidate: Candidate, tags: Mapping[str, str] | None = None) -> Version:
+        """The version that holds `candidate`, made if there is none; the newest is challenger."""
+        model = candidate.model
+        with self._turn(model):
+            self._ensure_model(model)
+            known = {version.candidate: version for version in self.versions(model)}
+            version = known.get(identity(candidate)) or self._create(candidate, tags or {})
+            newest = max([version.number, *(other.number for other in known.values())])
+            self._set_alias(model, CHALLENGER, newest)
+        return version
+
+    def promote(self, version: Version, instead_of: int | None) -> Version:
+        """Make `version` champion, and write down that it is.
+
+        Raises RegistryConflictError when the champion is neither `instead_of`, with which it was compared, nor already
+        this version.
+        """
+        model, number = version.model, str(version.number)
+        with self._turn(model):
+            holder = self._aliases(model).get(CHAMPION)
+            if holder not in {instead_of, version.number}:
+                raise RegistryConflictError(
+                    f"{model}: v{number} was to follow champion v{instead_of}, and the champion is v{holder} now. "
+                    "Materialize evaluation_report and registered_version again."
+                )
+            if holder != version.number:
+                self._client.set_model_version_tag(model, number, PREVIOUS, "" if holder is None else str(holder))
+                self._set_alias(model, CHAMPION, version.number)
+            now = self._version(model, version.number)
+            if now.reign is None or holder != version.number:
+                others = [v.reign or 0 for v in self.versions(model) if v.number != version.number]
+                self._client.set_model_version_tag(model, number, REIGN, str(1 + max(others, default=0)))
+            return self._version(model, version.number)
+
+    def champion(self, model: str) -> Version | None:
+        """The version that serves, None while there is none."""
+        number = self._aliases(model).get(CHAMPION)
+        return None if number is None else self._version(model, number)
+
+    def versions(self, model: str) -> tuple[Version, ...]:
+        """Every version of a model, in ascending order."""
+        found, token = [], None
+        while token is None or token:
+            page = self._client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+            found += [_read(entry) for entry in page if CANDIDATE in entry.tags]
+            token = page.token or ""
+        return tuple(sorted(found, key=lambda version: version.number))
+
+    def candidate(self, version: Version) -> Candidate:
+        """The Candidate that a version holds. Raises CorruptBytesError when it is not the one that was registered."""
+        found = Candidate.model_validate_json(self._blobs.read(version.record))
+        if identity(found) != version.candidate or found.model != version.model:
+            raise CorruptBytesError(
+                f"{version.model} v{version.number}: the record {version.record} is of another candidate than the tag "
+                f"{CANDIDATE} names ({version.candidate}). Somebody changed the registry by hand."
+            )
+        return found
+
+    def reference_for(self, model: str, partition: str) -> tuple[Version, Candidate] | None:
+        """The newest version that has been champion and was not fitted on `partition`."""
+        holder = self._aliases(model).get(CHAMPION)
+        reigned = [version for version in self.versions(model) if version.reign or version.number == holder]
+        for version in sorted(reigned, key=lambda found: found.reign or math.inf, reverse=True):
+            candidate = self.candidate(version)
+            if partition not in candidate.manifest.fitted_partitions:
+                return version, candidate
+        return None
+
+    def url(self, model: str, number: int | None = None) -> str:
+        """Where a browser finds the model, or one version of it."""
+        page = f"{settings.MLFLOW_UI.value()}/#/models/{model}"
+        return page if number is None else f"{page}/versions/{number}"
+
+    @property
+    def _blobs(self) -> Blobs:
+        return Blobs(root=self.root)
+
+    @property
+    def _client(self) -> MlflowClient:
+        from mlflow import MlflowClient
+
+        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+
+    @contextmanager
+    def _turn(self, model: str) -> Iterator[None]:
+        from filelock import FileLock
+
+        folder = Path(self.root)
+        if "://" in self.root:
+            folder = Path(tempfile.gettempdir()) / f"mlops-assets-{hashlib.sha256(self.root.encode()).hexdigest()[:16]}"
+        lock = folder / "locks" / f"registry-{model}.lock"
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(lock, timeout=PATIENCE_SECONDS):
+            yield
+
+    def _model(self, model: str) -> RegisteredModel | None:
+        from mlflow import MlflowException
+
+        try:
+            return self._client.get_registered_model(model)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def _ensure_model(self, model: str) -> None:
+        if self._model(model) is None:
+            self._client.create_registered_model(model)
+
+    def _aliases(self, model: str) -> dict[str, int]:
+        found = self._model(model)
+        return {} if found is None else {alias: int(number) for alias, number in found.aliases.items()}
+
+    def _create(self, candidate: Candidate, tags: Mapping[str, str]) -> Version:
+        record = self._blobs.put_bytes(candidate.model_dump_json().encode())
+        created = self._client.create_model_version(
+            candidate.model,
+            candidate.model_uri,
+            run_id=candidate.mlflow_run_id,
+            tags={**tags, CANDIDATE: identity(candidate), RECORD: record},
+        )
+        return _read(created)
+
+    def _version(self, model: str, number: int) -> Version:
+        return _read(self._client.get_model_version(model, str(number)))
+
+    def _set_alias(self, model: str, alias: str, number: int) -> None:
+        if self._aliases(model).get(alias) == number:
+            return
+        self._client.set_registered_model_alias(model, alias, str(number))
+        if (found := self._aliases(model).get(alias)) != number:
+            raise RegistryConflictError(f"{model}: alias {alias} was set to v{number} and is v{found}.")
+
+
+def _read(entry: ModelVersion) -> Version:
+    def number(tag: str) -> int | None:
+        return int(text) if (text := entry.tags.get(tag)) else None
+
+    if missing := [tag for tag in (CANDIDATE, RECORD) if tag not in entry.tags]:
+        raise RegistryConflictError(
+            f"{entry.name} v{entry.version} was not registered here: it lacks the tag {missing[0]}. "
+            f"Give its aliases to a version that has it, or delete v{entry.version}."
+        )
+    return Version(
+        model=entry.name,
+        number=int(entry.version),
+        candidate=entry.tags[CANDIDATE],
+        record=entry.tags[RECORD],
+        mlflow_run_id=entry.run_id or "",
+        reign=number(REIGN),
+        previous_champion=number(PREVIOUS),
+        tags=entry.tags,
+    )

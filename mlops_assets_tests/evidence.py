@@ -1,0 +1,86 @@
+"""Candidates and reports made by hand: what tests of evaluation, registration and the registry hand around."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
+from mlops_assets.ml.training import Candidate, Manifest
+
+
+def candidate(
+    sha256: str = "c" * 64,
+    run: str = "run-1",
+    fitted: tuple[str, ...] = ("2024-01-01", "2024-02-01"),
+    holdout: tuple[str, ...] = ("2024-03-01",),
+    target: str = "sales",
+    **changes: Any,
+) -> Candidate:
+    """A candidate of the toy model, with any field replaced."""
+    manifest = Manifest(
+        model="toy",
+        spec={"target": target},
+        deliveries={},
+        contents={},
+        table_version=0,
+        fitted_partitions=fitted,
+        holdout_partitions=holdout,
+        code="0",
+        lock="0",
+        environment={},
+    )
+    fields: dict[str, Any] = {
+        "model": "toy",
+        "mlflow_run_id": run,
+        "model_uri": "file:///nowhere",
+        "model_sha256": sha256,
+        "manifest": manifest,
+        "inputs": ("event_time", "kind", "price", "wind"),
+        "fitted_rows": 600,
+        "importance": {},
+        "reference": "",
+        "reference_sample": "",
+        "cpu_seconds": 1.0,
+    }
+    return Candidate.model_validate({**fields, **changes})
+
+
+def about(value: float, spread: float = 0.5) -> Estimate:
+    """A figure with an interval around it."""
+    return Estimate(value=value, low=value - spread, high=value + spread)
+
+
+def comparison(gain: float, version: int = 1) -> Comparison:
+    """A comparison with champion `version` that the candidate wins by `gain`."""
+    return Comparison(
+        champion_version=version,
+        partitions=("2024-03-01",),
+        rows=300,
+        champion=about(4.0),
+        candidate=about(4.0 - gain),
+        gain=about(gain),
+        verdict="undecided",
+    )
+
+
+def report(of: Candidate, mae: float = 3.0, **changes: Any) -> EvaluationReport:
+    """A report on a candidate, with any field replaced."""
+    fields: dict[str, Any] = {
+        "model": "toy",
+        "candidate": of.model_sha256,
+        "mlflow_run_id": of.mlflow_run_id,
+        "partitions": of.manifest.holdout_partitions,
+        "rows": 300,
+        "metric": "mae",
+        "confidence": 0.95,
+        "metrics": {"mae": about(mae)},
+        "baseline": {"mae": about(6.0)},
+        "baseline_name": "the training median",
+        "skill": 1 - mae / 6,
+        "champion": None,
+        "champion_absent": "There is no champion yet.",
+        "slices": (),
+        "gates": (),
+        "sentence": "Judged by hand.",
+    }
+    return EvaluationReport.model_validate({**fields, **changes})

@@ -1,0 +1,158 @@
+"""The registry, on a real MLflow in SQLite: one version a candidate, one winner of a race, a history of champions."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.registry import CHALLENGER, CHAMPION, PREVIOUS, REIGN, Registry, RegistryConflictError
+from mlops_assets_tests.evidence import candidate
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    """A database with MLflow's tables: making them takes longer than any of these tests."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    assert Registry(root=str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db").champion("nothing") is None
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registry(tmp_path, empty_database):
+    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+    return Registry(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+
+
+def numbered(number, **changes):
+    return candidate(sha256=f"{number:064d}", run=f"run-{number}", **changes)
+
+
+def aliases(registry):
+    return dict(registry._client.get_registered_model("toy").aliases)
+
+
+def test_the_same_candidate_twice_is_one_version(registry):
+    first = registry.register(numbered(1), {"team": "shop"})
+    again = registry.register(numbered(1).model_copy(update={"mlflow_run_id": "run-9", "cpu_seconds": 2.0}))
+    assert first == again == registry.versions("toy")[0]
+    assert len(registry.versions("toy")) == 1
+    assert (first.number, first.mlflow_run_id, first.tags["team"]) == (1, "run-1", "shop")
+
+
+def test_another_candidate_is_another_version_and_the_newest_is_challenger(registry):
+    registry.register(numbered(1))
+    registry.register(numbered(2))
+    assert aliases(registry) == {CHALLENGER: 2}
+    registry.register(numbered(1))
+    assert aliases(registry) == {CHALLENGER: 2}
+
+
+def test_a_version_gives_back_the_candidate_that_it_holds(registry):
+    version = registry.register(numbered(1))
+    assert registry.candidate(version) == numbered(1)
+
+
+def test_a_model_without_versions_has_no_champion_and_no_reference(registry):
+    assert registry.champion("toy") is None
+    assert registry.versions("toy") == ()
+    assert registry.reference_for("toy", "2024-01-01") is None
+
+
+def test_promotion_is_written_down_with_whom_it_followed(registry):
+    first, second = registry.register(numbered(1)), registry.register(numbered(2))
+    first = registry.promote(first, instead_of=None)
+    second = registry.promote(second, instead_of=1)
+    assert (first.reign, first.previous_champion) == (1, None)
+    assert (second.reign, second.previous_champion) == (2, 1)
+    assert registry.champion("toy") == second
+    assert registry.promote(second, instead_of=1) == second
+
+
+def test_a_decision_against_another_champion_than_todays_is_refused(registry):
+    versions = [registry.register(numbered(number)) for number in (1, 2, 3)]
+    registry.promote(versions[0], instead_of=None)
+    registry.promote(versions[1], instead_of=1)
+    with pytest.raises(RegistryConflictError, match="v3 was to follow champion v1, and the champion is v2 now"):
+        registry.promote(versions[2], instead_of=1)
+    assert registry.champion("toy").number == 2
+
+
+def test_of_racing_promoters_one_wins_and_the_others_are_told(registry):
+    versions = [registry.register(numbered(number)) for number in range(1, 7)]
+
+    def race(version):
+        try:
+            return registry.promote(version, instead_of=None).number
+        except RegistryConflictError:
+            return None
+
+    with ThreadPoolExecutor(6) as pool:
+        won = [number for number in pool.map(race, versions) if number]
+    assert won == [registry.champion("toy").number]
+    assert sum(version.reign is not None for version in registry.versions("toy")) == 1
+
+
+def test_racing_registrations_of_one_candidate_make_one_version(registry):
+    with ThreadPoolExecutor(4) as pool:
+        found = set(pool.map(lambda _: registry.register(numbered(1)).number, range(4)))
+    assert found == {1}
+    assert len(registry.versions("toy")) == 1
+
+
+def test_a_promotion_cut_off_after_the_alias_is_completed_by_the_next(registry):
+    version = registry.register(numbered(1))
+    registry._client.set_registered_model_alias("toy", CHAMPION, "1")
+    assert registry.champion("toy").reign is None
+    assert registry.reference_for("toy", "2024-03-01")[0].number == 1
+    assert registry.promote(version, instead_of=None).reign == 1
+
+
+def test_the_reference_is_the_newest_champion_that_was_not_fitted_on_the_partition(registry):
+    fitted = [("2024-01-01",), ("2024-01-01", "2024-02-01"), ("2024-02-01", "2024-03-01"), ("2024-09-01",)]
+    for number, keys in enumerate(fitted, start=1):
+        version = registry.register(numbered(number, fitted=keys))
+        if number < 4:
+            registry.promote(version, instead_of=number - 1 or None)
+    assert [
+        (found[0].number if (found := registry.reference_for("toy", key)) else None)
+        for key in ("2024-04-01", "2024-03-01", "2024-02-01", "2024-01-01")
+    ] == [3, 2, 1, 3]
+
+
+def test_a_champion_fitted_on_every_partition_is_no_reference(registry):
+    registry.promote(registry.register(numbered(1, fitted=("2024-01-01",))), instead_of=None)
+    assert registry.reference_for("toy", "2024-01-01") is None
+
+
+def test_a_version_made_champion_again_reigns_again(registry):
+    first, second = registry.register(numbered(1)), registry.register(numbered(2))
+    registry.promote(first, instead_of=None)
+    registry.promote(second, instead_of=1)
+    assert registry.promote(first, instead_of=2).reign == 3
+    assert registry.reference_for("toy", "2024-03-01")[0].number == 1
+
+
+def test_a_record_that_was_exchanged_is_refused(registry):
+    first, second = registry.register(numbered(1)), registry.register(numbered(2))
+    swapped = first.model_copy(update={"record": second.record})
+    with pytest.raises(CorruptBytesError, match="toy v1: the record"):
+        registry.candidate(swapped)
+
+
+def test_a_champion_registered_by_hand_is_named_not_trusted(registry):
+    registry.register(numbered(1))
+    registry._client.create_model_version("toy", "file:///elsewhere")
+    registry._client.set_registered_model_alias("toy", CHAMPION, "2")
+    with pytest.raises(RegistryConflictError, match="toy v2 was not registered here"):
+        registry.champion("toy")
+
+
+def test_links_lead_to_the_version(registry, monkeypatch):
+    monkeypatch.setenv("MLOPS_MLFLOW_UI", "http://mlflow.example:5000")
+    assert registry.url("toy", 3) == "http://mlflow.example:5000/#/models/toy/versions/3"
+
+
+def test_the_history_is_kept_in_tags_that_a_person_can_read(registry):
+    version = registry.promote(registry.register(numbered(1)), instead_of=None)
+    assert version.tags[REIGN] == "1"
+    assert version.tags[PREVIOUS] == ""
