@@ -178,12 +178,14 @@ class Estimator(Value):
 class Training(Value):
     """Which partitions a candidate learns from, and what asks for a new one.
 
-    `window` is the number of newest partitions used, hold-out included (all when null).
+    `window` is the number of newest partitions used, hold-out included (all when null). Columns `known_in_advance` may
+    tell the target by themselves; any other that does is refused as a leak.
     """
 
     window: int | None = Field(default=None, ge=2)
     min_partitions: int = Field(default=3, ge=2)
     on: Literal["new_data", "drift"] = "new_data"
+    known_in_advance: tuple[str, ...] = ()
 
 
 class Evaluation(Value):

@@ -1,0 +1,123 @@
+"""Artifacts: a fitted pipeline as bytes and back. skops with types that we trust; never a pickle, never other bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from collections.abc import Collection
+from typing import Any
+from zipfile import ZipFile, ZipInfo
+
+from mlops_assets.ml.spec import ModelSpec
+
+TRUSTED_VERSION = 1
+TRUSTED = (
+    "functools.partial",
+    "mlops_assets.ml.features.CappedCategories",
+    "mlops_assets.ml.features.RowFeatures",
+    "numpy.dtype",
+    "sklearn.compose._column_transformer.make_column_selector",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
+    "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+)
+IMMUTABLE = {"FunctionNode", "JsonNode", "SliceNode", "TupleNode", "TypeNode"}
+EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class UnsafeModelError(Exception):
+    """Bytes that are not the model they are said to be, or that hold something that we do not trust."""
+
+
+def trusted_types(spec: ModelSpec) -> tuple[str, ...]:
+    """What an artifact of this model may hold beyond numbers and scikit-learn's estimators.
+
+    Our list, the functions of the declared feature steps, and the declared estimator's own class.
+    """
+    from mlops_assets.ml.features import estimator_class, functions
+
+    declared = (*functions(spec.features), estimator_class(spec))
+    return (*TRUSTED, *(f"{found.__module__}.{found.__name__}" for found in declared))
+
+
+def dump_model(pipeline: Any) -> bytes:
+    """The pipeline as a skops file. Equal pipelines give equal bytes, in any process at any time.
+
+    skops names objects by their address in memory and stamps its files with the time; here they are counted instead.
+    """
+    import skops.io
+
+    with ZipFile(io.BytesIO(skops.io.dumps(pipeline))) as source:
+        schema = json.loads(source.read("schema.json"))
+        names = _rename(schema)
+        contents = {new: source.read(old) for old, new in names.items()}
+    contents["schema.json"] = json.dumps(schema, separators=(",", ":")).encode()
+    target = io.BytesIO()
+    with ZipFile(target, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(ZipInfo(name, EPOCH), content)
+    return target.getvalue()
+
+
+def load_model(content: bytes, sha256: str, trusted: Collection[str]) -> Any:
+    """The pipeline in a skops file whose SHA-256 is known, when it holds nothing beyond `trusted`.
+
+    Raises UnsafeModelError before anything in other bytes, of another format or with other types is built or run.
+    """
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise UnsafeModelError(
+            f"These are other bytes than the model that was stored: SHA-256 {found}, expected {sha256}. "
+            "Restore the artifact from a backup, or train again."
+        )
+    if not content.startswith(b"PK\x03\x04"):
+        raise UnsafeModelError("This is no skops file. Pickles and other formats that can run code are never loaded.")
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.loads(content, trusted=list(trusted))
+    except UntrustedTypesFoundException as error:
+        raise UnsafeModelError(
+            f"The artifact holds types that are not trusted: {error}. If the model needs them, add them to TRUSTED in "
+            "mlops_assets/ml/artifacts.py after reading what they do when they are loaded."
+        ) from error
+
+
+def _rename(schema: dict[str, Any]) -> dict[str, str]:
+    """Number shared objects and files in the order of the tree; what nothing shares needs no number."""
+    seen: dict[Any, int] = {}
+    nodes = list(_nodes(schema))
+    for node in nodes:
+        identity = node.get("__id__")
+        seen[identity] = seen.get(identity, 0) + 1
+    shared: dict[Any, int] = {}
+    files: dict[str, str] = {}
+    for node in nodes:
+        identity = node.pop("__id__", None)
+        if identity is not None and seen[identity] > 1 and node["__loader__"] not in IMMUTABLE:
+            node["__id__"] = shared.setdefault(identity, len(shared) + 1)
+        if isinstance(name := node.get("file"), str):
+            suffix = name.rpartition(".")[2]
+            node["file"] = files.setdefault(name, f"{len(files)}.{suffix}")
+    return files
+
+
+def _nodes(part: Any) -> Any:
+    """Every object in the schema, parents first."""
+    if isinstance(part, dict):
+        if "__loader__" in part:
+            yield part
+        for value in part.values():
+            yield from _nodes(value)
+    elif isinstance(part, list):
+        for value in part:
+            yield from _nodes(value)
