@@ -170,7 +170,7 @@ def figure(value: float) -> str:
 def _card(height: float, title: str, parts: Sequence[str]) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height:g}" width="{WIDTH}" height="{height:g}"'
-        f' font-family="Inter, system-ui, sans-serif" font-size="12" role="img"><title>{escape(title)}</title>'
+        f' font-family="Inter, system-ui, sans-serif" font-size="12" role="img"><title>{_safe(title)}</title>'
         f'<rect x=".5" y=".5" width="{WIDTH - 1}" height="{height - 1:g}" rx="8" fill="{CARD}" stroke="#cfd7e0"/>'
         f"{_text(20, 30, _short(title, 80), weight=600, size=14)}{''.join(parts)}</svg>"
     )
@@ -189,7 +189,7 @@ def _text(
     turned = f' transform="rotate(-90 {x:.0f} {y:.0f})"' if turn else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-weight="{weight}"'
-        f' font-size="{size}"{turned}>{escape(text)}</text>'
+        f' font-size="{size}"{turned}>{_safe(text)}</text>'
     )
 
 
@@ -281,3 +281,8 @@ def _heat_legend(x: float, top: float, counts: np.ndarray) -> list[str]:
 
 def _short(text: str, length: int) -> str:
     return text if len(text) <= length else text[: max(length - 1, 1)] + "…"
+
+
+def _safe(text: str) -> str:
+    """The text as XML allows it: escaped, and without characters that XML cannot hold at all."""
+    return escape("".join(character for character in text if character.isprintable()))

@@ -1,0 +1,109 @@
+"""Pictures: whole SVG whatever the figures are, nothing unescaped, small however many rows they stand for."""
+
+import base64
+import math
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_assets.ml import charts
+from mlops_assets.ml.charts import Point
+
+NASTY = '</text><script>alert(1)</script>"&'
+SVG = "{http://www.w3.org/2000/svg}"
+numbers = st.floats(allow_nan=True, allow_infinity=True)
+
+
+def texts(svg):
+    return [node.text or "" for node in ElementTree.fromstring(svg).iter(f"{SVG}text")]  # noqa: S314
+
+
+def tags(svg):
+    return {node.tag.removeprefix(SVG) for node in ElementTree.fromstring(svg).iter()}  # noqa: S314
+
+
+@given(st.lists(st.tuples(st.text(), numbers, st.none() | st.floats(0, 10)), max_size=6), st.text())
+@settings(max_examples=60, deadline=None)
+def test_bars_are_drawn_for_any_figures_and_names(rows, title):
+    labels, values, limits = zip(*rows, strict=True) if rows else ((), (), ())
+    drawn = charts.bars(labels, values, limits, title)
+    assert len(texts(drawn)) == 1 + 2 * len(rows)
+
+
+@pytest.mark.parametrize("values", [[], [0.0], [math.nan], [1.0, math.inf], [3.0, 3.0], [-2.0, 5.0], [1e-12, 1e12]])
+def test_every_picture_is_whole_whatever_the_figures_are(values):
+    points = [Point(f"v{place}", value, value, math.nan) for place, value in enumerate(values)]
+    finite = np.array([value for value in values if math.isfinite(value)])
+    for drawn in (
+        charts.line(points, "t"),
+        charts.bars([p.label for p in points], values),
+        charts.density(finite, finite),
+    ):
+        assert tags(drawn) >= {"svg", "title", "rect"}
+        assert 'nan"' not in drawn
+        assert 'inf"' not in drawn
+
+
+def test_names_are_escaped_in_every_picture():
+    drawn = [
+        charts.bars([NASTY], [1], None, NASTY),
+        charts.line([Point(NASTY, 1, 0, 2)], NASTY),
+        charts.density(np.arange(9.0), np.arange(9.0), NASTY),
+        charts.calibration(np.array([0, 1]), np.array([0.2, 0.7]), NASTY),
+        charts.confusion(np.eye(2), [NASTY, "b"], NASTY),
+    ]
+    assert all("script" not in tags(svg) for svg in drawn)
+
+
+def test_a_bar_over_its_threshold_stands_out_and_one_at_it_does_not():
+    assert charts.VERMILION in charts.bars(["a"], [0.21], [0.2])
+    assert charts.VERMILION not in charts.bars(["a"], [0.2], [0.2])
+
+
+def test_champions_are_marked_on_the_line():
+    plain = charts.line([Point("v1", 1, 0, 2), Point("v2", 2, 1, 3)])
+    marked = charts.line([Point("v1", 1, 0, 2, champion=True), Point("v2", 2, 1, 3)])
+    assert "champion" not in texts(plain)
+    assert "champion" in texts(marked)
+    assert marked.count("<polygon") == 2
+
+
+def test_a_density_counts_every_row_and_stays_small():
+    random = np.random.default_rng(0)
+    actual = random.gamma(2, 90, 200_000)
+    drawn = charts.density(actual, actual + random.normal(0, 40, len(actual)))
+    assert "200,000 rows" in texts(drawn)
+    assert len(drawn) < 25_000
+
+
+def test_one_wild_prediction_does_not_hide_the_others():
+    actual = np.arange(10_000.0)
+    predicted = actual.copy()
+    predicted[0] = 1e9
+    assert not any("e+" in text or text == "1,000,000,000" for text in texts(charts.density(actual, predicted)))
+
+
+def test_calibration_places_a_dot_for_each_group_that_has_rows():
+    drawn = charts.calibration(np.array([0, 1, 1, 1]), np.array([0.05, 0.05, 0.95, 1.0]))
+    assert drawn.count("<circle") == 2
+
+
+def test_confusion_shows_the_share_of_each_actual_class():
+    assert {"75%", "25%", "100%", "0%"} <= set(texts(charts.confusion([[3, 1], [0, 2]], ["a", "b"])))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1234567.8, "1,234,568"), (0.123456, "0.1235"), (12.0, "12"), (math.nan, "\u2013"), (-1000, "-1,000")],
+)
+def test_figures_are_written_for_people(value, text):
+    assert charts.figure(value) == text
+
+
+def test_markdown_carries_the_picture_and_a_harmless_caption():
+    text = charts.markdown("<svg/>", "a [b](c)\n d")
+    assert text.startswith("![a b(c) d](data:image/svg+xml;base64,")
+    assert base64.b64decode(text.split("base64,")[1].rstrip(")")) == b"<svg/>"
