@@ -68,7 +68,7 @@ def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:
 
     That is the value in regression, the probability of the last class where there are two, and the class otherwise.
     """
-    if task == "binary" and hasattr(pipeline, "predict_proba"):
+    if task == "binary":
         return pd.Series(np.asarray(pipeline.predict_proba(inputs))[:, -1])
     answers = np.asarray(pipeline.predict(inputs))
     return pd.Series(answers if task == "regression" else pd.Categorical(answers))

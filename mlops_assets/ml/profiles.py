@@ -106,7 +106,7 @@ def _shift(before: ColumnProfile, now: ColumnProfile, method: Method) -> Shift:
 
 
 def _profile_of(column: pd.Series, bins: int) -> ColumnProfile | None:
-    values = _numbers(column)
+    values = numbers(column)
     if values is not None:
         return _numeric(values, _edges(values[~np.isnan(values)], bins))
     counts = _counts(column)
@@ -121,13 +121,13 @@ def _within(reference: ColumnProfile, column: pd.Series) -> ColumnProfile | None
     if column.isna().all():
         return reference.model_copy(update={"shares": (0.0,) * len(reference.shares), "nulls": float(len(column) > 0)})
     if reference.kind == "numeric":
-        values = _numbers(column)
+        values = numbers(column)
         return None if values is None else _numeric(values, reference.edges)
     counts = _counts(column)
     return None if counts is None else _categorical(counts, reference.categories, len(column))
 
 
-def _numbers(column: pd.Series) -> np.ndarray | None:
+def numbers(column: pd.Series) -> np.ndarray | None:
     """The column as floats with NaN for what is missing; None where it does not hold numbers."""
     types = pd.api.types
     if types.is_object_dtype(column.dtype):
@@ -178,17 +178,22 @@ def _numeric(values: np.ndarray, edges: Sequence[float]) -> ColumnProfile:
     )
 
 
+def category_codes(column: pd.Series) -> tuple[np.ndarray, pd.Index]:
+    """Codes into the distinct values, -1 for missing ones. Raises TypeError where a value is nested."""
+    if isinstance(column.dtype, pd.CategoricalDtype):
+        return column.cat.codes.to_numpy(), column.cat.categories
+    codes, values = pd.factorize(column)
+    return codes, pd.Index(values)
+
+
 def _counts(column: pd.Series) -> dict[str, int] | None:
     """Rows a category, missing values aside; None where the column holds moments, durations or nested values."""
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        codes, values = column.cat.codes.to_numpy(), column.cat.categories
-    elif column.dtype.kind in "mM":
+    if column.dtype.kind in "mM":
         return None
-    else:
-        try:
-            codes, values = pd.factorize(column)
-        except TypeError:
-            return None
+    try:
+        codes, values = category_codes(column)
+    except TypeError:
+        return None
     counts: dict[str, int] = {}
     for value, count in zip(values, np.bincount(codes[codes >= 0], minlength=len(values)).tolist(), strict=True):
         if count:
