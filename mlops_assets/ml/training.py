@@ -2,13 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+import hashlib
+import importlib
+import importlib.metadata
+import platform
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from mlops_assets.ml.spec import Value
+import numpy as np
+import pandas as pd
+
+from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
+from mlops_assets.ml.leaks import refuse_leaks
+from mlops_assets.ml.metrics import Task
+from mlops_assets.ml.monitoring import predictions, reference_profile
+from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.spec import ModelSpec, Value, digest_of
+from mlops_assets.ml.validation import ValidatedPartition
+
+IMPORTANCE_ROWS = 2_000
+PREDICTION_ROWS = 50_000
+PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
+PACKAGE = Path(__file__).parents[1]
+LOCKS = (PACKAGE.parent / "requirements" / "runtime.txt", PACKAGE / "requirements.txt")
+
+
+class TrainingError(Exception):
+    """There is nothing to learn, or nothing to learn it from."""
 
 
 class Manifest(Value):
-    """Everything that decides what a candidate is. Same manifest and same code: the same model."""
+    """Everything that decides what a candidate is. Same manifest and same code: the same model.
+
+    `deliveries` and `contents` are, by partition, the version of the raw bytes and the digest of the validated files.
+    """
 
     model: str
     spec: dict[str, Any]
@@ -25,8 +54,8 @@ class Manifest(Value):
 class Candidate(Value):
     """A freshly trained model: where it is, what it is made of and what it expects.
 
-    `model_sha256` is the digest of the stored artifact, `content` of what it predicts and holds (equal for equal models).
-    `reference` and `reference_sample` are blobs: the training Profile as JSON, and a bounded sample of rows as Parquet.
+    `model_sha256` is the digest of the stored artifact: equal models have equal artifacts. `reference` and
+    `reference_sample` are blobs: the training Profile as JSON, and a bounded sample of rows as Parquet.
     """
 
     model: str
@@ -41,3 +70,187 @@ class Candidate(Value):
     reference: str
     reference_sample: str
     cpu_seconds: float
+
+
+class Split(NamedTuple):
+    """The partitions that a candidate learns from and those that judge it, both oldest first."""
+
+    fitted: tuple[ValidatedPartition, ...]
+    holdout: tuple[ValidatedPartition, ...]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted model: the artifact, the pipeline read back from it, and what fitting showed.
+
+    `importance` sums to 1 over the inputs. `reference` and `sample` describe the fitted rows without personal data.
+    """
+
+    content: bytes
+    sha256: str
+    pipeline: Any
+    inputs: tuple[str, ...]
+    classes: tuple[Any, ...]
+    rows: int
+    importance: dict[str, float]
+    reference: Profile
+    sample: pd.DataFrame
+
+
+def split(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> Split:
+    """The newest partitions by the time of their first row: the last ones judge, the others are learned from."""
+    ordered = sorted(
+        (part for part in validated.values() if part.rows_out), key=lambda part: (part.first, part.partition)
+    )
+    window = ordered if spec.training.window is None else ordered[-spec.training.window :]
+    if len(window) < spec.training.min_partitions:
+        raise TrainingError(
+            f"{spec.name}: {len(window)} partitions are validated, training.min_partitions asks for "
+            f"{spec.training.min_partitions}. Materialize more of validated_features first."
+        )
+    holdout = spec.evaluation.holdout
+    return Split(tuple(window[:-holdout]), tuple(window[-holdout:]))
+
+
+def needed_inputs(spec: ModelSpec, inputs: Iterable[str]) -> tuple[str, ...]:
+    """The contract's inputs that the pipeline uses: the time only where features are derived."""
+    return tuple(name for name in inputs if spec.features or name != spec.time.name)
+
+
+def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Collection[str] = ()) -> Fitted:
+    """Fit the declared pipeline to the labelled ones of `rows`, which are in order of time.
+
+    Everything is measured on the pipeline as it reads back from its artifact. Raises TrainingError or LeakError where
+    there is nothing to learn.
+    """
+    from threadpoolctl import threadpool_limits
+
+    from mlops_assets.ml.features import pipeline
+
+    inputs = needed_inputs(spec, inputs)
+    rows = _labelled(rows, spec)
+    refuse_leaks(rows, spec, inputs)
+    target = _plain(rows[spec.target], spec.task)
+    model = pipeline(spec).fit(rows[list(inputs)], target)
+    content = dump_model(model)
+    sha256 = hashlib.sha256(content).hexdigest()
+    served = load_model(content, sha256, trusted_types(spec))
+    shown = [name for name in inputs if name not in personal]
+    # Many short parallel regions cost ten times their work in threads that wait for each other.
+    with threadpool_limits(1, "openmp"):
+        predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
+        importance = _importance(served, rows, target, spec, inputs)
+    return Fitted(
+        content=content,
+        sha256=sha256,
+        pipeline=served,
+        inputs=inputs,
+        classes=() if spec.task == "regression" else tuple(served.classes_.tolist()),
+        rows=len(rows),
+        importance=importance,
+        reference=reference_profile(rows[shown], predicted),
+        sample=_sample(rows, spec.drift.report_rows, spec.seed)[shown].reset_index(drop=True),
+    )
+
+
+def manifest(spec: ModelSpec, parts: Split) -> Manifest:
+    """The manifest of a candidate of this declaration on these partitions, by the code that is running."""
+    every = (*parts.fitted, *parts.holdout)
+    return Manifest(
+        model=spec.name,
+        spec=spec.model_dump(mode="json"),
+        deliveries={part.partition: part.delivery for part in every},
+        contents={part.partition: digest_of(sorted(part.files.values())) for part in every},
+        table_version=max(part.table_version for part in every),
+        fitted_partitions=tuple(part.partition for part in parts.fitted),
+        holdout_partitions=tuple(part.partition for part in parts.holdout),
+        code=code_digest(spec),
+        lock=lock_digest(),
+        environment=environment(spec),
+    )
+
+
+def code_digest(spec: ModelSpec) -> str:
+    """SHA-256 of the source that makes the model: this package without other models, its contract and its functions."""
+    sources = {
+        str(path.relative_to(PACKAGE)): path
+        for path in PACKAGE.rglob("*.py")
+        if "defs" not in path.relative_to(PACKAGE).parts
+    }
+    for path in (spec.contract, *(step.path for step in spec.features if step.path)):
+        module = path.rpartition(".")[0]
+        sources[module] = Path(str(importlib.import_module(module).__file__))
+    return digest_of({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()})
+
+
+def lock_digest() -> str:
+    """SHA-256 of the locked requirements that were installed from, or `unlocked`."""
+    found = next((path for path in LOCKS if path.is_file()), None)
+    return hashlib.sha256(found.read_bytes()).hexdigest() if found else "unlocked"
+
+
+def environment(spec: ModelSpec) -> dict[str, str]:
+    """Python, the machine's architecture and the packages that decide what fitting gives."""
+    own = spec.estimator.path.partition(".")[0]
+    extra = importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
+    versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *extra})}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def _labelled(rows: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
+    known = rows[spec.target].notna()
+    rows = rows if known.all() else rows[known]
+    values = rows[spec.target].nunique()
+    if values == 0:
+        raise TrainingError(f"{spec.name}: no row of the fitted partitions has a {spec.target}: nothing to learn.")
+    if values == 1:
+        raise TrainingError(
+            f"{spec.name}: {spec.target} has the same value in all {len(rows):,} rows: there is nothing to tell apart. "
+            "Widen training.window, or look at what was delivered."
+        )
+    if spec.task == "binary" and values > 2:
+        raise TrainingError(f"{spec.name}: {spec.target} has {values} classes; declare the task multiclass.")
+    return rows
+
+
+def _plain(target: pd.Series, task: Task) -> np.ndarray:
+    """The target as NumPy knows it: floats in regression, else classes of one kind."""
+    if task == "regression":
+        return target.to_numpy(np.float64)
+    if isinstance(target.dtype, np.dtype):
+        return target.to_numpy()
+    kind = {"i": np.int64, "u": np.int64, "b": np.bool_}.get(target.dtype.kind, object)
+    return target.to_numpy(kind)
+
+
+def _sample(rows: pd.DataFrame, size: int, seed: int) -> pd.DataFrame:
+    """At most `size` rows, drawn once, in their order."""
+    if len(rows) <= size:
+        return rows
+    return rows.iloc[np.sort(np.random.default_rng(seed).choice(len(rows), size, replace=False))]
+
+
+def _importance(
+    model: Any, rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec, inputs: Sequence[str]
+) -> dict[str, float]:
+    """How much worse the model gets when one column's values are dealt out anew, as shares of the whole."""
+    random = np.random.default_rng(spec.seed)
+    chosen = np.sort(random.permutation(len(rows))[:IMPORTANCE_ROWS])
+    sample, actual = rows[list(inputs)].iloc[chosen], target[chosen]
+    badness = _badness(model, actual, spec.task)
+    base = badness(sample)
+    losses = {}
+    for name in inputs:
+        dealt = sample[name].iloc[random.permutation(len(sample))].set_axis(sample.index)
+        losses[name] = max(badness(sample.assign(**{name: dealt})) - base, 0.0)
+    whole = sum(losses.values())
+    return {name: loss / whole if whole else 1 / len(losses) for name, loss in losses.items()}
+
+
+def _badness(model: Any, actual: np.ndarray, task: Task) -> Callable[[pd.DataFrame], float]:
+    if task == "regression":
+        return lambda rows: float(np.abs(model.predict(rows) - actual).mean())
+    places = np.searchsorted(model.classes_, actual)
+    return lambda rows: float(
+        -np.log(np.clip(model.predict_proba(rows)[np.arange(len(places)), places], 1e-9, 1)).mean()
+    )
