@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import dagster as dg
 
+from mlops_assets import settings
 from mlops_assets.lifecycle import STAGES
 from mlops_assets.ml.spec import ModelSpec
 
@@ -28,6 +29,12 @@ class SupervisedModel(dg.Component):
         """Fill in every `{{ ... }}`, then validate the result."""
         filled = _fill(attributes.model_dump(exclude_unset=True), context.resolution_context.resolve_value)
         return cls(ModelSpec.model_validate(filled))
+
+    @staticmethod
+    @dg.template_var
+    def landing() -> str:
+        """`{{ landing }}` in a declaration: the folder or URI under which each shipped model finds its deliveries."""
+        return settings.landing()
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Every stage's assets, checks, jobs and sensors, in lifecycle order."""
