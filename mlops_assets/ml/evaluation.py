@@ -163,6 +163,8 @@ def evaluate(
 
 def incomparable(candidate: Candidate, champion: Candidate, version: int, holdout: HoldOut) -> str | None:
     """Why a champion cannot be judged on the hold-out beside the candidate; None when it can."""
+    if (champion.model_sha256, champion.manifest) == (candidate.model_sha256, candidate.manifest):
+        return f"The candidate is champion v{version} itself."
     if not unseen(champion, holdout):
         return f"Champion v{version} was fitted on every hold-out partition ({listed(holdout.partitions)})."
     before, now = (judged.manifest.spec["target"] for judged in (champion, candidate))

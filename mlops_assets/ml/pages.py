@@ -1,0 +1,73 @@
+"""Reports as HTML pages that need nothing else: no scripts, no fonts or styles from elsewhere, every text escaped."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+STYLE = """
+:root{color-scheme:light dark;
+--ink:#1f2933;--muted:#5f6b7a;--line:#e2e7ed;--page:#f3f6f9;--card:#fcfdfe;
+--good:#00714f;--bad:#b34700}
+@media(prefers-color-scheme:dark){:root{
+--ink:#e6ebf1;--muted:#9aa7b5;--line:#2d3947;--page:#101820;
+--card:#18222d;--good:#4cc9a0;--bad:#ff9a57}}
+body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 Inter,system-ui,sans-serif}
+main{max-width:900px;margin:0 auto;padding:32px 20px 64px}
+h1{font-size:24px;margin:0 0 4px}h2{font-size:17px;margin:0 0 12px}
+.lead{font-size:17px;margin:12px 0 24px}.muted{color:var(--muted)}.good{color:var(--good)}.bad{color:var(--bad)}
+section{background:var(--card);border:1px solid var(--line);
+border-radius:10px;padding:20px;margin:0 0 16px;overflow-x:auto}
+table{border-collapse:collapse;width:100%}th,td{padding:6px 10px;text-align:left;border-bottom:1px solid var(--line)}
+th{color:var(--muted);font-weight:500;font-size:13px}tr:last-child td{border-bottom:0}
+td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
+"""
+
+
+class Html(str):
+    """Text that is HTML already and must not be escaped again."""
+
+    __slots__ = ()
+
+
+def page(title: str, subtitle: str, lead: str, sections: Iterable[Html]) -> str:
+    """A whole page."""
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
+        f'<div class="muted">{escape(subtitle)}</div><p class="lead">{escape(lead)}</p>{"".join(sections)}'
+        "</main></body></html>"
+    )
+
+
+def section(heading: str, *parts: str) -> Html:
+    """A titled card with paragraphs, tables and pictures."""
+    return Html(f"<section><h2>{escape(heading)}</h2>{''.join(_paragraph(part) for part in parts)}</section>")
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str | float]], numeric: int = 1) -> Html:
+    """A table whose columns from the `numeric`-th on are figures."""
+    head = _row("th", columns, numeric)
+    return Html(
+        f"<table><thead>{head}</thead><tbody>{''.join(_row('td', row, numeric) for row in rows)}</tbody></table>"
+    )
+
+
+def verdict(text: str, *, good: bool) -> Html:
+    """A few words in the colour of good or bad news."""
+    return Html(f'<span class="{"good" if good else "bad"}">{escape(text)}</span>')
+
+
+def _row(tag: str, cells: Sequence[str | float], numeric: int) -> str:
+    kinds = ["" if place < numeric else ' class="number"' for place in range(len(cells))]
+    return f"<tr>{''.join(f'<{tag}{kind}>{_html(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))}</tr>"
+
+
+def _paragraph(part: str) -> str:
+    return part if isinstance(part, Html) else f"<p>{escape(part)}</p>"
+
+
+def _html(cell: str | float) -> str:
+    return cell if isinstance(cell, Html) else escape(str(cell))
