@@ -20,7 +20,7 @@ CATEGORIES_DRAWN = 20
 DRAWABLE = 1e150
 METHODS = {"psi": "psi", "js": "jensenshannon"}
 POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline';"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
     " img-src data: blob:; font-src data:"
 )
 STYLE = """

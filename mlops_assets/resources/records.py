@@ -40,8 +40,8 @@ class Records(dg.ConfigurableIOManager):
             return None
         return kind.model_validate(_verified(text, path))
 
-    def all(self, kind: type[Record], model: str, asset: str) -> dict[str, Record]:
-        """Every partition's record of an asset, by partition key in ascending order."""
+    def all(self, kind: type[Record], model: str, asset: str, newest: int | None = None) -> dict[str, Record]:
+        """Every partition's record of an asset (or the `newest` last), by partition key in ascending order."""
         from pyarrow import fs
 
         system, base = filesystem(self.root)
@@ -51,7 +51,7 @@ class Records(dg.ConfigurableIOManager):
             for info in system.get_file_info(folder)
             if info.base_name.endswith(".json") and not info.base_name.startswith(".")
         )
-        found = {key: self.get(kind, model, asset, key) for key in keys}
+        found = {key: self.get(kind, model, asset, key) for key in (keys if newest is None else keys[-newest:])}
         return {key: record for key, record in found.items() if record is not None}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:

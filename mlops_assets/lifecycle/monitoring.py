@@ -1,0 +1,310 @@
+"""`drift_report`, the check beside it, and the sensor that asks for retraining when drift lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+
+from mlops_assets.lifecycle import common
+from mlops_assets.ml import charts
+from mlops_assets.ml.contracts import load_contract, pii_columns
+from mlops_assets.ml.drift_page import draw
+from mlops_assets.ml.monitoring import (
+    PREDICTION,
+    ColumnEffect,
+    DriftReport,
+    Subject,
+    judge,
+    needs_retraining,
+    predictions,
+)
+from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.reports import Reports
+from mlops_assets.resources.tables import Tables
+from mlops_assets.resources.tracking import Tracking
+
+RETRAINED = ("trained_model", "evaluation_report", "registered_version")
+BARS = 15
+
+
+def monitoring(spec: ModelSpec) -> dg.Definitions:
+    """How far each partition lies from what the champion learned from, and the request to learn again."""
+    return dg.Definitions(assets=[_drift_report(spec)], sensors=[_drift_sensor(spec)])
+
+
+class Reference(NamedTuple):
+    """The version that a partition is judged against: its pipeline, and what it was fitted on."""
+
+    version: int
+    candidate: Candidate
+    pipeline: Any
+    profile: Profile
+    sample: pd.DataFrame
+
+    @property
+    def usual_rows(self) -> float:
+        """How many rows a partition had on average when the version was fitted."""
+        return self.profile.rows / len(self.candidate.manifest.fitted_partitions)
+
+
+def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
+    asset_key = common.key(spec, "drift_report")
+
+    @dg.asset(
+        **common.describe(spec, "monitoring", "evidently", "mlflow"),
+        partitions_def=common.partitions_definition(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        op_tags={"dagster/priority": "10"},
+        check_specs=[
+            dg.AssetCheckSpec(
+                "has_not_drifted",
+                asset=asset_key,
+                description="No partition judged in the run has drifted from what its champion learned from.",
+            )
+        ],
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext,
+        validated_features: dict[str, ValidatedPartition],
+        tables: Tables,
+        blobs: Blobs,
+        records: Records,
+        registry: Registry,
+        tracking: Tracking,
+        reports: Reports,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+        """How far the rows lie from those that the champion learned from, and whether that matters.
+
+        Judged over all rows, against the newest version that has been champion and was not fitted on the partition.
+        """
+        contract = load_contract(spec.contract)
+        references = _References(spec, registry, tracking, blobs)
+        newest = max(validated_features.values(), key=lambda part: part.first, default=None)
+        results, metadata = {}, {}
+        for partition, part in validated_features.items():
+            reference = references.of(partition)
+            if reference is not None:
+                inputs = [name for name in reference.candidate.inputs if name in contract.columns]
+                rows = tables.read(spec.name, "validated_features", part.files, inputs)
+                predicted = _predicted(spec, reference, rows)
+                report = judge(
+                    spec,
+                    _subject(part, reference),
+                    reference.profile,
+                    rows,
+                    predicted,
+                    reference.candidate.importance,
+                    pii_columns(contract),
+                )
+                page = _page(spec, report, reference, rows, predicted) if part is newest else None
+                results[partition] = report
+                metadata[partition] = _metadata(report, registry) | _saved(report, page, reports)
+        versions = {partition: report.digest() for partition, report in results.items()}
+        refused = [partition for partition in context.partition_keys if partition not in results]
+        if refused:
+            for partition, report in results.items():
+                records.put(spec.name, "drift_report", report, partition)
+            yield from common.materializations(asset_key, versions, metadata)
+            raise _refusal(spec, refused)
+        yield from common.finish(context, asset_key, results, versions, metadata, check_results=[_check(results)])
+
+    return drift_report
+
+
+class _References:
+    """The references that a run needs, each loaded once."""
+
+    def __init__(self, spec: ModelSpec, registry: Registry, tracking: Tracking, blobs: Blobs) -> None:
+        self._spec, self._registry, self._tracking, self._blobs = spec, registry, tracking, blobs
+        self._loaded: dict[int, Reference] = {}
+
+    def of(self, partition: str) -> Reference | None:
+        """What `partition` is judged against, None where no champion can judge it."""
+        found = self._registry.reference_for(self._spec.name, partition)
+        if found is None:
+            return None
+        version, candidate = found
+        if version.number not in self._loaded:
+            self._loaded[version.number] = self._load(version.number, candidate)
+        return self._loaded[version.number]
+
+    def _load(self, version: int, candidate: Candidate) -> Reference:
+        with self._blobs.open(candidate.reference_sample) as stream:
+            sample = pd.read_parquet(stream)
+        return Reference(
+            version=version,
+            candidate=candidate,
+            pipeline=self._tracking.load(candidate),
+            profile=Profile.model_validate_json(self._blobs.read(candidate.reference)),
+            sample=sample,
+        )
+
+
+def _predicted(spec: ModelSpec, reference: Reference, rows: pd.DataFrame) -> pd.Series | None:
+    inputs = list(reference.candidate.inputs)
+    complete = len(rows) > 0 and set(inputs) <= set(rows.columns)
+    return predictions(reference.pipeline, rows[inputs], spec.task) if complete else None
+
+
+def _subject(part: ValidatedPartition, reference: Reference) -> Subject:
+    return Subject(
+        partition=part.partition, delivery=part.delivery, version=reference.version, usual_rows=reference.usual_rows
+    )
+
+
+def _page(
+    spec: ModelSpec, report: DriftReport, reference: Reference, rows: pd.DataFrame, predicted: pd.Series | None
+) -> str:
+    size = min(len(rows), spec.drift.report_rows)
+    drawn = np.sort(np.random.default_rng(spec.seed).choice(len(rows), size, replace=False))
+    before, now = reference.sample, rows.iloc[drawn].reset_index(drop=True)
+    said = _predicted(spec, reference, before)
+    if said is not None and predicted is not None:
+        before = before.assign(**{PREDICTION: said.to_numpy()})
+        now = now.assign(**{PREDICTION: predicted.iloc[drawn].to_numpy()})
+    return draw(report, before, now)
+
+
+def _saved(report: DriftReport, page: str | None, reports: Reports) -> dict[str, Any]:
+    """Links to the report as JSON and as a page. Drawing costs more than judging: once a run is enough."""
+    path = f"{report.model}/drift/{report.partition}-v{report.version}"
+    html = (
+        dg.MetadataValue.url(reports.save(f"{path}.html", page))
+        if page is not None
+        else "Of several partitions in a run only the newest is drawn: materialize this one by itself."
+    )
+    saved = reports.save(f"{path}.json", report.model_dump_json(indent=1))
+    return {"report_html": html, "report_json": dg.MetadataValue.url(saved)}
+
+
+def _metadata(report: DriftReport, registry: Registry) -> dict[str, Any]:
+    effects = [*([report.prediction] if report.prediction else []), *report.columns]
+    return {
+        "verdict": report.verdict,
+        "why": report.sentence,
+        "weighted_share": report.weighted_share,
+        "judged_against_version": report.version,
+        "version": dg.MetadataValue.url(registry.url(report.model, report.version)),
+        "rows": report.rows,
+        "usual_rows": report.usual_rows,
+        "drift_per_column": dg.MetadataValue.md(_bars(report, effects)),
+        "effects": dg.MetadataValue.table([_record(effect) for effect in effects]) if effects else "none",
+        "left_out": dg.MetadataValue.json(report.left_out),
+    }
+
+
+def _bars(report: DriftReport, effects: Sequence[ColumnEffect]) -> str:
+    """The columns nearest to or farthest beyond their thresholds."""
+    shown = sorted(effects, key=lambda effect: -effect.effect / effect.threshold)[:BARS]
+    svg = charts.bars(
+        [effect.column for effect in shown],
+        [effect.effect for effect in shown],
+        [effect.threshold for effect in shown],
+        title=f"Drift of {report.partition} against version {report.version}: {report.verdict}",
+    )
+    return charts.markdown(svg, f"drift per column: {report.verdict}")
+
+
+def _record(effect: ColumnEffect) -> dg.TableRecord:
+    return dg.TableRecord(
+        {
+            "column": effect.column,
+            "method": effect.method,
+            "effect": round(effect.effect, 6),
+            "threshold": effect.threshold,
+            "beyond": effect.beyond,
+            "weight": round(effect.weight, 6),
+            "missing_before": round(effect.nulls_before, 6),
+            "missing_now": round(effect.nulls_now, 6),
+            "new_categories": round(effect.new_category_share, 6),
+        }
+    )
+
+
+def _check(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
+    drifted = {partition: report.sentence for partition, report in results.items() if report.verdict == "drifted"}
+    return dg.AssetCheckResult(
+        check_name="has_not_drifted",
+        passed=not drifted,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"judged": len(results), "drifted": dg.MetadataValue.json(drifted)},
+    )
+
+
+def _refusal(spec: ModelSpec, partitions: Sequence[str]) -> dg.Failure:
+    return dg.Failure(
+        f"{spec.name}: nothing to judge drift of {', '.join(partitions)} by: no version that has been champion was "
+        "fitted without these rows. Materialize trained_model, evaluation_report and registered_version, then this.",
+        metadata={"partitions": dg.MetadataValue.json(list(partitions))},
+        allow_retries=False,
+    )
+
+
+def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
+    rule = spec.drift
+
+    @dg.sensor(
+        name=f"{spec.name}_drift",
+        target=dg.AssetSelection.assets(*(common.key(spec, asset) for asset in RETRAINED)),
+        minimum_interval_seconds=5,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Asks for retraining, once a report, when {rule.k} of the last {rule.n} reports are drifted.",
+    )
+    def drift(context: dg.SensorEvaluationContext, records: Records) -> dg.SensorResult | dg.SkipReason:
+        """Look at the newest reports against the version that the newest was judged against."""
+        recent = records.all(DriftReport, spec.name, "drift_report", newest=rule.n)
+        if not recent:
+            return dg.SkipReason(f"{spec.name} has no drift report yet.")
+        *_, newest = recent.values()
+        alike = [report for report in reversed(recent.values()) if report.version == newest.version]
+        looked_at = _looked_at(alike)
+        if not needs_retraining([report.verdict for report in alike], rule.k, rule.n):
+            return dg.SkipReason(
+                f"{looked_at}. Retraining takes {rule.k} drifted of the last {rule.n}, the newest among them."
+            )
+        run_key = f"{spec.name}:{newest.partition}:{newest.digest()}"
+        if reason := _settled(context, spec, newest, records, run_key):
+            return dg.SkipReason(f"{looked_at}. {reason}")
+        tags = {"mlops/model": spec.name, "mlops/reason": "drift", "mlops/because": newest.partition}
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags=tags)], cursor=run_key)
+
+    return drift
+
+
+def _looked_at(reports: Sequence[DriftReport]) -> str:
+    shown = ", ".join(f"{report.partition} {report.verdict} ({report.weighted_share:.0%})" for report in reports)
+    return f"Against version {reports[0].version}, newest first: {shown}"
+
+
+def _settled(
+    context: dg.SensorEvaluationContext, spec: ModelSpec, report: DriftReport, records: Records, run_key: str
+) -> str | None:
+    """Why a drifted report asks for nothing (any more), None where it does."""
+    if context.cursor == run_key:
+        return f"Retraining because of {report.partition} was asked for already."
+    candidate = records.get(Candidate, spec.name, "trained_model")
+    if candidate is not None and candidate.manifest.deliveries.get(report.partition) == report.delivery:
+        return f"The newest candidate has already been trained with {report.partition} at hand."
+    if run_id := _unfinished(context.instance, spec, report.partition):
+        return f"Run {run_id}, which judged {report.partition}, is not finished and may be training."
+    return None
+
+
+def _unfinished(instance: dg.DagsterInstance, spec: ModelSpec, partition: str) -> str | None:
+    """The run that judged the partition, while it is going on."""
+    judged = dg.AssetRecordsFilter(asset_key=common.key(spec, "drift_report"), asset_partitions=[partition])
+    for record in instance.fetch_materializations(judged, limit=1).records:
+        run = instance.get_run_by_id(record.run_id)
+        if run is not None and not run.is_finished:
+            return run.run_id
+    return None
