@@ -1,0 +1,145 @@
+"""Compute profiles: read from profiles.yaml, checked, and rendered to the op tags that dagster-k8s reads.
+
+Rendered here rather than by dagster-k8s, whose import of the Kubernetes client every process would pay for.
+"""
+
+from __future__ import annotations
+
+import copy
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, get_args
+
+from pydantic import Field, StringConstraints, model_validator
+
+from mlops_assets import settings
+from mlops_assets.ml.spec import Value
+
+Provider = Literal["generic", "eks", "gke", "aks"]
+Cpu = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*m?$")]
+Bytes = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*[KMGT]i$")]
+Duration = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*[smhd]$")]
+PROVIDERS: tuple[Provider, ...] = get_args(Provider)
+LABEL = "mlops/compute-profile"
+BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Accelerator(Value):
+    """Whole devices of one kind: Kubernetes gives no half of one."""
+
+    resource: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*\.[a-z]+/[A-Za-z0-9._-]+$")]
+    count: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _a_shared_device_is_asked_for_once(self) -> Self:
+        if self.resource.endswith(".shared") and self.count != 1:
+            raise ValueError(f"{self.resource}: two shares of a device are no more than one; count must be 1.")
+        return self
+
+
+class Profile(Value):
+    """What one step asks of a cluster. `shm` is memory mounted at /dev/shm, and counts as the step's memory."""
+
+    cpu: Cpu
+    memory: Bytes
+    max_runtime: Duration
+    accelerator: Accelerator | None = None
+    shm: Bytes | None = None
+    grace_seconds: int | None = Field(default=None, ge=1)
+    capacity: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _shm_leaves_room(self) -> Self:
+        if self.shm is not None and 2 * _bytes(self.shm) > _bytes(self.memory):
+            raise ValueError(f"shm ({self.shm}) must not exceed half of memory ({self.memory}), of which it is a part.")
+        return self
+
+
+class Catalog(Value):
+    """Every profile, what stands under all of them, and what their capacities mean at each provider."""
+
+    profiles: dict[str, Profile]
+    common: dict[str, Any]
+    capacity: dict[str, dict[Provider, dict[str, Any]]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _extend(cls, data: dict[str, Any]) -> dict[str, Any]:
+        """Fill a profile that `extends` another with what it leaves unsaid."""
+        profiles = {name: dict(fields) for name, fields in data["profiles"].items()}
+        for name, fields in profiles.items():
+            if base := fields.pop("extends", None):
+                profiles[name] = {**profiles[base], **fields}
+        return {**data, "profiles": profiles}
+
+    @model_validator(mode="after")
+    def _capacity_is_known_everywhere(self) -> Self:
+        for name, profile in self.profiles.items():
+            for capacity in profile.capacity:
+                missing = [provider for provider in PROVIDERS if provider not in self.capacity.get(capacity, {})]
+                if missing:
+                    raise ValueError(f"profile {name}: capacity {capacity!r} says nothing for {', '.join(missing)}.")
+        return self
+
+    def render(self, name: str, provider: Provider) -> dict[str, Any]:
+        """The profile as the value of the op tag `dagster-k8s/config`."""
+        profile = self.profiles[name]
+        fixed = {"memory": profile.memory}
+        if profile.accelerator:
+            fixed[profile.accelerator.resource] = str(profile.accelerator.count)
+        container: dict[str, Any] = {"resources": {"requests": {"cpu": profile.cpu, **fixed}, "limits": fixed}}
+        pod: dict[str, Any] = {}
+        if profile.shm:
+            container["volume_mounts"] = [{"name": "dshm", "mount_path": "/dev/shm"}]  # noqa: S108
+            pod["volumes"] = [{"name": "dshm", "empty_dir": {"medium": "Memory", "size_limit": profile.shm}}]
+        if profile.grace_seconds:
+            pod["termination_grace_period_seconds"] = profile.grace_seconds
+        label = {"labels": {LABEL: name}}
+        rendered: dict[str, Any] = {
+            "container_config": container,
+            "pod_spec_config": pod,
+            "job_spec_config": {"active_deadline_seconds": _seconds(profile.max_runtime)},
+            "pod_template_spec_metadata": label,
+            "job_metadata": label,
+        }
+        for layer in (self.common, *({"pod_spec_config": self.capacity[c][provider]} for c in profile.capacity)):
+            rendered = _merged(rendered, layer)
+        return copy.deepcopy(rendered)
+
+
+def names() -> tuple[str, ...]:
+    """The profiles that a declaration may name."""
+    return tuple(_catalog().profiles)
+
+
+def op_tags(profile: str) -> dict[str, Any]:
+    """The op tags that give a step this profile, rendered for the provider that COMPUTE_PROVIDER names."""
+    if profile not in names():
+        raise ValueError(f"{profile!r} is not a compute profile. Allowed: {', '.join(names())}.")
+    provider = settings.COMPUTE_PROVIDER.value()
+    if provider not in PROVIDERS:
+        raise ValueError(f"{settings.COMPUTE_PROVIDER.name} is {provider!r}. Allowed: {', '.join(PROVIDERS)}.")
+    return {"dagster-k8s/config": _catalog().render(profile, provider), "mlops/compute": profile}
+
+
+@cache
+def _catalog() -> Catalog:
+    import yaml
+
+    return Catalog.model_validate(yaml.safe_load(Path(__file__).with_name("profiles.yaml").read_text()))
+
+
+def _merged(under: Any, over: Any) -> Any:
+    """Dictionaries merged, lists joined, anything else replaced: as dagster-k8s merges its own layers."""
+    if isinstance(under, dict) and isinstance(over, dict):
+        return {**under, **{key: _merged(under[key], over[key]) if key in under else over[key] for key in over}}
+    return under + over if isinstance(under, list) and isinstance(over, list) else over
+
+
+def _bytes(quantity: str) -> int:
+    return int(quantity[:-2]) * BYTES[quantity[-2]]
+
+
+def _seconds(duration: str) -> int:
+    return int(duration[:-1]) * SECONDS[duration[-1]]

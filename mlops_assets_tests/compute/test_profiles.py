@@ -1,0 +1,151 @@
+"""Compute profiles: what they ask for, what they refuse, and that dagster-k8s makes the Job that is meant."""
+
+import itertools
+import json
+import subprocess
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from mlops_assets.compute import names, op_tags
+from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile
+
+SMALL = {"cpu": "1", "memory": "8Gi", "max_runtime": "1h"}
+
+
+def job(profile: str):
+    """The Kubernetes Job that dagster-k8s makes of a step with this profile, as a plain mapping."""
+    from dagster_k8s.job import (
+        DagsterK8sJobConfig,
+        UserDefinedDagsterK8sConfig,
+        construct_dagster_k8s_job,
+        get_user_defined_k8s_config,
+    )
+
+    tags = {"dagster-k8s/config": json.dumps(op_tags(profile)["dagster-k8s/config"])}
+    config = get_user_defined_k8s_config(tags)
+    assert config == UserDefinedDagsterK8sConfig.from_dict(op_tags(profile)["dagster-k8s/config"])
+    made = construct_dagster_k8s_job(
+        DagsterK8sJobConfig(job_image="image", dagster_home="/home"), ["step"], "step", user_defined_k8s_config=config
+    )
+    return made.to_dict()
+
+
+def test_a_gpu_is_whole_and_asked_for_exactly():
+    container = job("gpu")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"] == {"memory": "24Gi", "nvidia.com/gpu": "1"}
+    assert container["resources"]["requests"] == {"cpu": "4", "memory": "24Gi", "nvidia.com/gpu": "1"}
+
+
+def test_shared_memory_is_mounted_where_training_looks_for_it():
+    pod = job("gpu")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["volume_mounts"][0]["mount_path"] == "/dev/shm"  # noqa: S108
+    assert pod["volumes"][0]["empty_dir"] == {"medium": "Memory", "size_limit": "8Gi"}
+
+
+def test_a_cpu_profile_asks_for_no_accelerator_and_no_particular_node():
+    pod = job("cpu-small")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"] == {
+        "requests": {"cpu": "500m", "memory": "1Gi"},
+        "limits": {"memory": "1Gi"},
+        "claims": None,
+    }
+    assert pod["node_selector"] is None
+    assert pod["tolerations"] is None
+
+
+def test_kubernetes_never_repeats_a_step_and_never_lets_it_run_for_ever():
+    spec = job("cpu-large")["spec"]
+    assert (spec["backoff_limit"], spec["active_deadline_seconds"]) == (0, 4 * 3600)
+
+
+def test_spot_capacity_adds_to_what_the_gpu_needs(monkeypatch):
+    monkeypatch.setenv("COMPUTE_PROVIDER", "gke")
+    pod = job("gpu-spot")["spec"]["template"]["spec"]
+    assert pod["node_selector"] == {
+        "cloud.google.com/gke-accelerator": "nvidia-l4",
+        "cloud.google.com/gke-spot": "true",
+    }
+    assert [toleration["key"] for toleration in pod["tolerations"]] == ["nvidia.com/gpu", "cloud.google.com/gke-spot"]
+    assert pod["termination_grace_period_seconds"] == 25
+
+
+@pytest.mark.parametrize(("profile", "provider"), list(itertools.product(names(), PROVIDERS)))
+def test_every_profile_becomes_a_job_that_carries_its_name(monkeypatch, profile, provider):
+    monkeypatch.setenv("COMPUTE_PROVIDER", provider)
+    made = job(profile)
+    assert made["metadata"]["labels"]["mlops/compute-profile"] == profile
+    assert made["spec"]["template"]["metadata"]["labels"]["mlops/compute-profile"] == profile
+    assert op_tags(profile)["mlops/compute"] == profile
+
+
+def test_rendering_twice_gives_equal_values_that_share_nothing():
+    first, second = op_tags("gpu"), op_tags("gpu")
+    first["dagster-k8s/config"]["pod_spec_config"]["tolerations"].clear()
+    assert second == op_tags("gpu")
+
+
+def test_an_unknown_profile_is_refused_with_the_allowed_names():
+    with pytest.raises(ValueError, match=r"'gpu-small' is not a compute profile\. Allowed: cpu-small, .*, gpu-spot\."):
+        op_tags("gpu-small")
+
+
+def test_an_unknown_provider_is_refused_with_the_allowed_names(monkeypatch):
+    monkeypatch.setenv("COMPUTE_PROVIDER", "cloud")
+    with pytest.raises(ValueError, match=r"COMPUTE_PROVIDER is 'cloud'\. Allowed: generic, eks, gke, aks\."):
+        op_tags("gpu")
+
+
+@pytest.mark.parametrize("count", [0, -1, 0.5, "0.5"])
+def test_part_of_a_device_cannot_be_said(count):
+    with pytest.raises(ValidationError):
+        Accelerator(resource="nvidia.com/gpu", count=count)
+
+
+def test_a_shared_device_is_asked_for_once():
+    Accelerator(resource="nvidia.com/gpu.shared", count=1)
+    with pytest.raises(ValidationError, match="count must be 1"):
+        Accelerator(resource="nvidia.com/gpu.shared", count=2)
+
+
+@pytest.mark.parametrize("resource", ["gpu", "nvidia.com", "Nvidia.com/gpu"])
+def test_an_accelerator_has_a_qualified_name(resource):
+    with pytest.raises(ValidationError):
+        Accelerator(resource=resource, count=1)
+
+
+def test_shared_memory_may_take_half_of_the_memory_and_no_more():
+    assert Profile(**SMALL, shm="4Gi").shm == "4Gi"
+    with pytest.raises(ValidationError, match=r"shm \(4097Mi\) must not exceed half of memory \(8Gi\)"):
+        Profile(**SMALL, shm="4097Mi")
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("cpu", "0.5"), ("cpu", "0"), ("memory", "8G"), ("max_runtime", "8"), ("max_runtime", "soon")]
+)
+def test_quantities_have_one_spelling(field, value):
+    with pytest.raises(ValidationError):
+        Profile(**{**SMALL, field: value})
+
+
+def test_a_capacity_has_to_mean_something_at_every_provider():
+    everywhere = {"gpu": {provider: {} for provider in PROVIDERS}}
+    profiles = {"one": {**SMALL, "capacity": ["gpu"]}}
+    Catalog(profiles=profiles, common={}, capacity=everywhere)
+    del everywhere["gpu"]["aks"]
+    with pytest.raises(ValidationError, match="profile one: capacity 'gpu' says nothing for aks"):
+        Catalog(profiles=profiles, common={}, capacity=everywhere)
+
+
+def test_a_profile_that_extends_another_keeps_what_it_leaves_unsaid():
+    catalog = Catalog(profiles={"base": SMALL, "more": {"extends": "base", "cpu": "2"}}, common={}, capacity={})
+    assert catalog.profiles["more"] == Profile(**{**SMALL, "cpu": "2"})
+
+
+def test_rendering_imports_no_kubernetes_client():
+    program = (
+        "import sys; from mlops_assets.compute import op_tags; op_tags('gpu');"
+        " sys.exit(bool({'kubernetes', 'dagster_k8s', 'dagster'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
