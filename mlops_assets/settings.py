@@ -34,6 +34,11 @@ MLFLOW_UI = Setting(
     "Where a person's browser finds MLflow: links in metadata start with it.",
     "http://127.0.0.1:5000",
 )
+DAGSTER_UI = Setting(
+    "MLOPS_DAGSTER_UI",
+    "Where a person's browser finds Dagster: links in MLflow start with it.",
+    "http://127.0.0.1:3000",
+)
 REPORTS_UI = Setting(
     "MLOPS_REPORTS_UI",
     "Where a person's browser finds $MLOPS_HOME/reports, on an origin of their own: they hold HTML made from data.",
@@ -48,7 +53,7 @@ DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
 
-ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, REPORTS_UI, COMPUTE_PROVIDER, DAGSTER_HOME)
+ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, DAGSTER_UI, REPORTS_UI, COMPUTE_PROVIDER, DAGSTER_HOME)
 
 LIBRARIES = (
     Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
