@@ -105,6 +105,9 @@ def judge(
         name: "not in this partition" if name not in rows.columns else "no numbers or categories to compare"
         for name in {*reference.columns, *importance} - shifts.keys() - left_out.keys() - {PREDICTION}
     }
+    prediction = _prediction(spec.drift, reference, predicted)
+    if prediction is None:
+        left_out[PREDICTION] = "nothing was predicted for both sides"
     weights = _weights(importance, shifts)
     columns = [_effect(name, shift, _limit(spec.drift, name), weights[name]) for name, shift in shifts.items()]
     case = _Case(
@@ -113,7 +116,7 @@ def judge(
         reference_rows=reference.rows,
         usual=(subject.usual_rows, *spec.quality.row_count_ratio),
         columns=tuple(sorted(columns, key=lambda effect: (-effect.weight, effect.column))),
-        prediction=_prediction(spec.drift, reference, predicted),
+        prediction=prediction,
     )
     return DriftReport(
         model=spec.name,

@@ -151,8 +151,8 @@ def _edges(values: np.ndarray, bins: int) -> tuple[float, ...]:
         heavy = marks[1:][marks[1:] == marks[:-1]]
     else:
         heavy = marks[:1]
-    marks = np.concatenate([marks, np.nextafter(heavy, -np.inf)])
-    return tuple(np.unique(np.clip(marks, -LARGEST, LARGEST)).tolist())
+    below = np.nextafter(np.clip(heavy, -LARGEST, LARGEST), -LARGEST)
+    return tuple(np.unique(np.clip([*marks, *below], -LARGEST, LARGEST)).tolist())
 
 
 def _few(values: np.ndarray, limit: int) -> np.ndarray | None:
