@@ -77,7 +77,9 @@ def _parsed(text: pd.Series, time: Time) -> Moments:
     instants = pd.to_datetime(text.where(readable), format=time.format or "ISO8601", utc=True, errors="coerce")
     utc = pd.DatetimeIndex(instants).as_unit("us")
     zoned = utc.notna() & _zoned(text, time.format)
-    wall = utc.tz_localize(None) + np.where(zoned, _offset(text), np.timedelta64(0, "us"))
+    wall = utc.tz_localize(None)
+    if zoned.any():
+        wall = wall + np.where(zoned, _offset(text), np.timedelta64(0, "us"))
     local = _localized(wall.where(~zoned), time.timezone)
     elsewhere = zoned & (utc.tz_convert(time.timezone).tz_localize(None) != wall)
     broken = {

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime
@@ -38,7 +40,7 @@ class BrokenRule(Value):
 
 
 class QuarantinedPartition(Value):
-    """What `quarantined_rows` says of one partition. `files` maps each data file of the table to its SHA-256."""
+    """What `quarantined_rows` says of one partition; `files` and `content` as in ValidatedPartition."""
 
     model: str
     partition: str
@@ -48,12 +50,14 @@ class QuarantinedPartition(Value):
     broken_rules: tuple[BrokenRule, ...]
     table_version: int
     files: dict[str, str]
+    content: str
 
 
 class ValidatedPartition(Value):
-    """What `validated_features` says of one partition. `files` maps each data file of the table to its SHA-256.
+    """What `validated_features` says of one partition.
 
-    `delivered` is when the newest of the delivered files was last changed.
+    `files` maps each data file of the table to its SHA-256. `content` is the digest of the rows themselves, `delivered`
+    is when the newest of the delivered files was last changed.
     """
 
     model: str
@@ -99,30 +103,24 @@ def judge(
     are missing, too many, named twice, of another type or empty, where there are no rows, and where the good rows
     together break a rule of the contract that no single row breaks.
     """
-    named = {file: _without_nothing(table) for file, table in files.items()}
-    _refuse_columns(named, spec, contract)
-    findings = Findings([table.num_rows for table in named.values()])
-    frame = _typed(named, spec, contract, findings)
+    _refuse_columns(files, spec, contract)
+    findings = Findings([table.num_rows for table in files.values()])
+    frame = _typed(files, spec, contract, findings)
     findings.add(spec.time.name, _outside(frame[spec.time.name], window))
     _apply_checks(frame, contract, findings)
     _apply_uniqueness(frame, contract, findings)
-    quarantined = quarantine(named, findings, spec.time, pii_columns(contract))
+    quarantined = quarantine(files, findings, spec.time, pii_columns(contract))
     good = _good(frame, findings.rows(), spec.time.name)
     _refuse_together(good, contract)
     return Judged(findings.total, good, quarantined, _broken_rules(list(files), findings))
-
-
-def _without_nothing(table: pa.Table) -> pa.Table:
-    """The table less columns with neither a name nor a value, such as separators at the ends of lines make."""
-    names, rows = table.column_names, table.num_rows
-    kept = [index for index, name in enumerate(names) if name or table.column(index).null_count < rows]
-    return table if len(kept) == len(names) else table.select(kept)
 
 
 def _refuse_columns(files: Mapping[str, pa.Table], spec: ModelSpec, contract: pandera.DataFrameSchema) -> None:
     expected = delivered(contract, spec)
     for file, table in files.items():
         names = table.column_names
+        if not set(names) & set(expected):
+            raise BrokenContractError(f"{file}: none of the expected columns is there: {', '.join(expected)}.")
         faults = {
             "missing columns": [name for name in expected if name not in names],
             "columns that the contract does not have": [name for name in names if name not in expected],
@@ -250,3 +248,41 @@ def _broken_rules(files: list[str], findings: Findings) -> tuple[BrokenRule, ...
                 few = tuple((np.flatnonzero(rows[here])[:FEW] + 1).tolist())
                 found.append(BrokenRule(file=file, column=column, rule=rule, count=count, rows=few))
     return tuple(found)
+
+
+def as_table(rows: pd.DataFrame) -> pa.Table:
+    """Rows as Arrow, text as dictionaries of strings: the form in which they are stored."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata(None)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_dictionary(field.type) and not pa.types.is_string(field.type.value_type):
+            text = pa.dictionary(field.type.index_type, pa.string())
+            table = table.set_column(index, field.name, table.column(index).cast(text))
+    return table
+
+
+def content_digest(table: pa.Table) -> str:
+    """SHA-256 (hex) of the cells, names and types of a table: the same rows in the same order, the same digest."""
+    import pyarrow as pa
+
+    sink = _Digest()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return sink.sha256.hexdigest()
+
+
+class _Digest(io.RawIOBase):
+    """A file that keeps only the digest of what is written to it."""
+
+    def __init__(self) -> None:
+        self.sha256 = hashlib.sha256()
+
+    def writable(self) -> bool:
+        """Anything may be written."""
+        return True
+
+    def write(self, content: Any) -> int:
+        """Take `content` into the digest."""
+        self.sha256.update(content)
+        return len(content)

@@ -80,12 +80,14 @@ class Tables(dg.ConfigurableResource):
         rows = pa.concat_tables(parts, promote_options="default").unify_dictionaries()
         rows = rows if columns is None else rows.select(list(columns))
         del parts
-        return rows.to_pandas(coerce_temporal_nanoseconds=True, split_blocks=True, self_destruct=True)
+        return rows.to_pandas(split_blocks=True, self_destruct=True)
 
     def _commit(self, uri: str, partition: str, table: pa.Table) -> Commit:
         from deltalake import write_deltalake
 
         delta = _opened(uri)
+        if table.num_rows == 0 and not _live(delta, partition):
+            return Commit(delta.version(), {})
         _refuse_changed_types(delta, table)
         write_deltalake(
             delta,
@@ -98,9 +100,7 @@ class Tables(dg.ConfigurableResource):
             writer_properties=_properties(table),
         )
         system, base = filesystem(uri)
-        live = delta.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
-        paths = sorted(f"{PARTITION}={partition}/{name.rpartition('/')[2]}" for name in live)
-        return Commit(delta.version(), {path: _sha256(system, f"{base}/{path}") for path in paths})
+        return Commit(delta.version(), {path: _sha256(system, f"{base}/{path}") for path in _live(delta, partition)})
 
 
 def _opened(uri: str) -> DeltaTable:
@@ -114,6 +114,12 @@ def _opened(uri: str) -> DeltaTable:
     if not DeltaTable.is_deltatable(uri):
         DeltaTable.create(uri, pa.schema([(PARTITION, pa.string())]), mode="ignore", partition_by=[PARTITION])
     return DeltaTable(uri)
+
+
+def _live(delta: DeltaTable, partition: str) -> list[str]:
+    """The files that hold the partition now, as paths in the table."""
+    uris = delta.file_uris(file_pruning_predicate=[(PARTITION, "=", partition)])
+    return sorted(f"{PARTITION}={partition}/{uri.rpartition('/')[2]}" for uri in uris)
 
 
 def _refuse_changed_types(delta: DeltaTable, table: pa.Table) -> None:
