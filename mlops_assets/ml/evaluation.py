@@ -311,7 +311,9 @@ def _sentence(report: EvaluationReport) -> str:
 
 
 def _against(comparison: Comparison) -> str:
-    size = f"{figure(abs(comparison.gain.value))} {'better' if comparison.gain.value > 0 else 'worse'}"
-    sure = {"better": "surely", "worse": "surely", "undecided": "not surely"}[comparison.verdict]
-    version = f"champion v{comparison.champion_version}"
-    return f"{size} than {version}, {sure}" if comparison.gain.value else f"no better than {version}"
+    version, gain = f"champion v{comparison.champion_version}", comparison.gain
+    if not gain.value:
+        return f"no better than {version}"
+    size = f"{'better' if gain.value > 0 else 'worse'} than {version} by {figure(abs(gain.value))}"
+    chance = ", which may be chance" if comparison.verdict == "undecided" else ""
+    return f"{size}{chance} (gain {figure(gain.low)} to {figure(gain.high)})"

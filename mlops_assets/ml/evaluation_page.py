@@ -30,7 +30,7 @@ def _sections(report: EvaluationReport, pictures: Sequence[str]) -> Iterator[Htm
         yield section("Gates", table(("metric", "asks for", "is", "verdict"), rows, numeric=2))
     yield section("Metrics", _metrics(report), *(f"{name}: {why}." for name, why in report.absent.items()))
     yield section(
-        "Against the champion",
+        f"Against the champion: {report.champion.verdict}" if report.champion else "Against the champion",
         _comparison(report.champion, report.metric) if report.champion else str(report.champion_absent),
     )
     if pictures:
@@ -56,7 +56,7 @@ def _comparison(against: Comparison, metric: str) -> Html:
         ("candidate", figure(against.candidate.value), _range(against.candidate)),
         ("gain (positive is better)", figure(against.gain.value), _range(against.gain)),
     ]
-    return table((f"{metric} on the same {against.rows:,} rows", against.verdict, "interval"), rows)
+    return table((f"{metric} on the same {against.rows:,} rows", metric, "interval"), rows)
 
 
 def _slices(report: EvaluationReport) -> Html:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlops_assets.ml import metrics
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.metrics import Resampling, Scores
+from mlops_assets.ml.metrics import Resampling, Scores, Task
 from mlops_assets.ml.spec import ModelSpec
 
 BY_VALUE, QUANTILES, MAX_SLICES = 12, 4, 20
@@ -91,6 +91,14 @@ def moments(times: pd.Series) -> np.ndarray:
 def codes(target: pd.Series, classes: Sequence[Any]) -> np.ndarray:
     """The place of each label among `classes`, -1 for one that is not among them."""
     return pd.Categorical(target, categories=pd.Index(classes)).codes.astype(int)
+
+
+def answers(task: Task, pipeline: Any, rows: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
+    """What a fitted pipeline says of each row: numbers, or a column of probabilities for each class."""
+    given = rows[list(inputs)]
+    if task == "regression":
+        return np.asarray(pipeline.predict(given), float)
+    return np.asarray(pipeline.predict_proba(given), float)
 
 
 def aligned(predicted: np.ndarray, classes: Sequence[Any], wanted: Sequence[Any]) -> np.ndarray:

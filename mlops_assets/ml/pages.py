@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+NO_SCRIPTS = "default-src 'none'; style-src 'unsafe-inline'"
 STYLE = """
 :root{color-scheme:light dark;
 --ink:#1f2933;--muted:#5f6b7a;--line:#e2e7ed;--page:#f3f6f9;--card:#fcfdfe;
@@ -20,7 +21,8 @@ section{background:var(--card);border:1px solid var(--line);
 border-radius:10px;padding:20px;margin:0 0 16px;overflow-x:auto}
 table{border-collapse:collapse;width:100%}th,td{padding:6px 10px;text-align:left;border-bottom:1px solid var(--line)}
 th{color:var(--muted);font-weight:500;font-size:13px}tr:last-child td{border-bottom:0}
-td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}
+td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}td.number{white-space:nowrap}
+svg{max-width:100%;height:auto}
 """
 
 
@@ -30,12 +32,12 @@ class Html(str):
     __slots__ = ()
 
 
-def page(title: str, subtitle: str, lead: str, sections: Iterable[Html]) -> str:
-    """A whole page."""
+def page(title: str, subtitle: str, lead: str, sections: Iterable[Html], policy: str = NO_SCRIPTS) -> str:
+    """A whole page, which loads nothing and sends nothing."""
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         '<meta name="viewport" content="width=device-width">'
-        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
         f"<style>{STYLE}</style></head><body><main><h1>{escape(title)}</h1>"
         f'<div class="muted">{escape(subtitle)}</div><p class="lead">{escape(lead)}</p>{"".join(sections)}'
         "</main></body></html>"

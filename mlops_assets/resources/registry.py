@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.reign", "mlops.previous_champion"
+LOGGED = "models:/"
 PATIENCE_SECONDS = 120
 
 
@@ -58,15 +60,18 @@ class Registry(dg.ConfigurableResource):
     root: str
     tracking_uri: str
 
-    def register(self, candidate: Candidate, tags: Mapping[str, str] | None = None) -> Version:
+    def register(
+        self, candidate: Candidate, tags: Mapping[str, str] | None = None, description: str | None = None
+    ) -> Version:
         """The version that holds `candidate`, made if there is none; the newest is challenger."""
         model = candidate.model
         with self._turn(model):
             self._ensure_model(model)
             known = {version.candidate: version for version in self.versions(model)}
-            version = known.get(identity(candidate)) or self._create(candidate, tags or {})
+            version = known.get(identity(candidate)) or self._create(candidate, tags or {}, description)
             newest = max([version.number, *(other.number for other in known.values())])
             self._set_alias(model, CHALLENGER, newest)
+            self._link(candidate, version)
         return version
 
     def promote(self, version: Version, instead_of: int | None) -> Version:
@@ -171,15 +176,32 @@ class Registry(dg.ConfigurableResource):
         found = self._model(model)
         return {} if found is None else {alias: int(number) for alias, number in found.aliases.items()}
 
-    def _create(self, candidate: Candidate, tags: Mapping[str, str]) -> Version:
+    def _create(self, candidate: Candidate, tags: Mapping[str, str], description: str | None) -> Version:
         record = self._blobs.put_bytes(candidate.model_dump_json().encode())
         created = self._client.create_model_version(
             candidate.model,
-            candidate.model_uri,
+            self._source(candidate),
             run_id=candidate.mlflow_run_id,
             tags={**tags, CANDIDATE: identity(candidate), RECORD: record},
+            description=description,
+            model_id=_logged_model(candidate),
         )
         return _read(created)
+
+    def _source(self, candidate: Candidate) -> str:
+        """Where MLflow finds the artifact. A server looks it up itself; the SQL store would ask the global client."""
+        model_id = _logged_model(candidate)
+        if model_id is None or self.tracking_uri.startswith(("http://", "https://")):
+            return candidate.model_uri
+        return self._client.get_logged_model(model_id).artifact_location
+
+    def _link(self, candidate: Candidate, version: Version) -> None:
+        """Name the version on the logged model's page, as MLflow's own register_model does."""
+        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
+
+        if model_id := _logged_model(candidate):
+            entry = json.dumps([{"name": version.model, "version": version.number}])
+            self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: entry})
 
     def _version(self, model: str, number: int) -> Version:
         return _read(self._client.get_model_version(model, str(number)))
@@ -190,6 +212,10 @@ class Registry(dg.ConfigurableResource):
         self._client.set_registered_model_alias(model, alias, str(number))
         if (found := self._aliases(model).get(alias)) != number:
             raise RegistryConflictError(f"{model}: alias {alias} was set to v{number} and is v{found}.")
+
+
+def _logged_model(candidate: Candidate) -> str | None:
+    return candidate.model_uri.removeprefix(LOGGED) if candidate.model_uri.startswith(LOGGED) else None
 
 
 def _read(entry: ModelVersion) -> Version:

@@ -1,5 +1,6 @@
 """The registry, on a real MLflow in SQLite: one version a candidate, one winner of a race, a history of champions."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -37,6 +38,18 @@ def test_the_same_candidate_twice_is_one_version(registry):
     assert first == again == registry.versions("toy")[0]
     assert len(registry.versions("toy")) == 1
     assert (first.number, first.mlflow_run_id, first.tags["team"]) == (1, "run-1", "shop")
+
+
+def test_a_version_and_its_logged_model_know_each_other(registry, tmp_path):
+    client = registry._client
+    experiment = client.create_experiment("toy", str(tmp_path / "artifacts"))
+    logged = client.create_logged_model(experiment, name="toy")
+    version = registry.register(numbered(1, model_uri=f"models:/{logged.model_id}"), description="Judged well.")
+    stored = client.get_model_version("toy", "1")
+    assert (stored.source, stored.run_id) == (logged.artifact_location, "run-1")
+    assert stored.description == "Judged well."
+    link = client.get_logged_model(logged.model_id).tags["mlflow.modelVersions"]
+    assert json.loads(link) == [{"name": "toy", "version": version.number}]
 
 
 def test_another_candidate_is_another_version_and_the_newest_is_challenger(registry):

@@ -1,0 +1,230 @@
+"""`evaluation_report`, and the checks that keep a weak candidate out of the registry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import dagster as dg
+import numpy as np
+
+from mlops_assets.lifecycle import pictures
+from mlops_assets.lifecycle.common import describe, key
+from mlops_assets.ml import charts
+from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, bar, evaluate, incomparable, unseen
+from mlops_assets.ml.evaluation_page import html
+from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
+from mlops_assets.ml.metrics import UnusablePredictionsError
+from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.reports import Reports
+from mlops_assets.resources.tables import Tables
+from mlops_assets.resources.tracking import Tracking
+
+VALIDATED = "validated_features"
+CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"
+CHECKS = {
+    CLEARS: "Every declared gate is cleared; a figure that is missing or not a number clears none.",
+    BEATS: "The candidate errs less than a guess made of old labels, on the metric that decides.",
+    UNSEEN: "No partition that judged the candidate was among those that it was fitted on.",
+}
+
+
+class Judged(NamedTuple):
+    """A report with the rows and predictions that it was made from."""
+
+    report: EvaluationReport
+    holdout: HoldOut
+    predicted: np.ndarray
+
+
+def evaluation(spec: ModelSpec) -> dg.Definitions:
+    """The candidate's report, with a blocking check on its gates."""
+
+    @dg.asset(
+        **describe(spec, "evaluation", "scikitlearn", "mlflow"),
+        deps=[key(spec, VALIDATED)],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
+            for name, text in CHECKS.items()
+        ],
+    )
+    def evaluation_report(
+        trained_model: Candidate,
+        records: Records,
+        tables: Tables,
+        registry: Registry,
+        tracking: Tracking,
+        reports: Reports,
+    ) -> dg.MaterializeResult[EvaluationReport]:
+        """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
+        try:
+            judged = _judge(spec, trained_model, records, tables, registry, tracking)
+        except (EvaluationError, UnusablePredictionsError) as error:
+            raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
+        report = judged.report
+        tracking.log_metrics(trained_model, report.figures)
+        return dg.MaterializeResult(
+            value=report,
+            data_version=dg.DataVersion(report.digest()),
+            metadata=_metadata(report, _pictures(spec, judged, trained_model, registry), reports)
+            | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
+            check_results=list(_checks(report, trained_model)),
+        )
+
+    return dg.Definitions(assets=[evaluation_report])
+
+
+def _judge(
+    spec: ModelSpec, candidate: Candidate, records: Records, tables: Tables, registry: Registry, tracking: Tracking
+) -> Judged:
+    manifest = candidate.manifest
+    parts = _as_trained(spec, candidate, records)
+    judging = {partition: parts[partition] for partition in manifest.holdout_partitions}
+    rows = {partition: part.rows_out for partition, part in judging.items()}
+    holdout = HoldOut.of(spec, tables.read(spec.name, VALIDATED, _files(judging)), rows)
+    learned = {partition: parts[partition] for partition in manifest.fitted_partitions}
+    history = tables.read(spec.name, VALIDATED, _files(learned), [spec.time.name, spec.target])
+    predicted = answers(spec.task, tracking.load(candidate), holdout.frame, candidate.inputs)
+    champion = _champion(spec, candidate, holdout, registry, tracking)
+    return Judged(evaluate(spec, candidate, holdout, predicted, history, champion, _personal(spec)), holdout, predicted)
+
+
+def _as_trained(spec: ModelSpec, candidate: Candidate, records: Records) -> dict[str, ValidatedPartition]:
+    """The partitions of the candidate's manifest, while they still hold the rows that it was trained with."""
+    contents = candidate.manifest.contents
+    found = {partition: records.get(ValidatedPartition, spec.name, VALIDATED, partition) for partition in contents}
+    present = {partition: part for partition, part in found.items() if part is not None}
+    changed = [
+        partition
+        for partition, content in contents.items()
+        if partition not in present or digest_of(sorted(present[partition].files.values())) != content
+    ]
+    if changed:
+        raise EvaluationError(
+            f"{', '.join(changed)} of validated_features changed after the candidate was trained. "
+            "Materialize trained_model again."
+        )
+    return present
+
+
+def _files(parts: Mapping[str, ValidatedPartition]) -> dict[str, str]:
+    return {path: sha256 for part in parts.values() for path, sha256 in part.files.items()}
+
+
+def _champion(
+    spec: ModelSpec, candidate: Candidate, holdout: HoldOut, registry: Registry, tracking: Tracking
+) -> Contender | str:
+    """The champion's predictions for the rows that it has not seen, or why there is nothing to compare with."""
+    version = registry.champion(spec.name)
+    if version is None:
+        return "There is no champion yet."
+    champion = registry.candidate(version)
+    if reason := incomparable(candidate, champion, version.number, holdout):
+        return reason
+    partitions = unseen(champion, holdout)
+    rows = holdout.frame if partitions == holdout.partitions else holdout.frame[holdout.within(partitions)]
+    predicted = answers(spec.task, tracking.load(champion), rows, champion.inputs)
+    return Contender(version.number, partitions, predicted, champion.classes)
+
+
+def _personal(spec: ModelSpec) -> tuple[str, ...]:
+    """The personal columns, for the sake of slices: without slices no value is shown, and no contract need be read."""
+    if not spec.evaluation.slices:
+        return ()
+    from mlops_assets.ml.contracts import load_contract, pii_columns
+
+    return pii_columns(load_contract(spec.contract))
+
+
+def _pictures(spec: ModelSpec, judged: Judged, candidate: Candidate, registry: Registry) -> dict[str, str]:
+    """What a person looks at first, by name: the answers, and the metric over versions."""
+    target = judged.holdout.frame[spec.target]
+    return {
+        "predicted_against_actual": pictures.answers(spec, target, judged.predicted, candidate.classes),
+        f"{spec.evaluation.metric}_over_versions": pictures.over_versions(
+            spec, judged.report, registry.versions(spec.name)
+        ),
+    }
+
+
+def _metadata(report: EvaluationReport, drawn: Mapping[str, str], reports: Reports) -> dict[str, Any]:
+    path = f"{report.model}/evaluation/{report.digest()[:16]}"
+    page = reports.save(f"{path}.html", html(report, list(drawn.values())))
+    record = reports.save(f"{path}.json", report.model_dump_json(indent=1))
+    return {
+        "summary": dg.MetadataValue.text(report.sentence),
+        "report": dg.MetadataValue.url(page),
+        "report_json": dg.MetadataValue.url(record),
+        **{name: dg.MetadataValue.md(charts.markdown(svg, name.replace("_", " "))) for name, svg in drawn.items()},
+        "metrics": dg.MetadataValue.table(_metric_rows(report)),
+        "gates": dg.MetadataValue.table(_gate_rows(report)) if report.gates else dg.MetadataValue.text("none declared"),
+        **({"slices": dg.MetadataValue.table(_slice_rows(report))} if report.slices else {}),
+        **({"notes": dg.MetadataValue.text(" ".join(report.notes))} if report.notes else {}),
+        "candidate": dg.MetadataValue.text(report.candidate),
+        "judged_partitions": dg.MetadataValue.text(", ".join(report.partitions)),
+        "judged_rows": report.rows,
+        **report.figures,
+    }
+
+
+def _metric_rows(report: EvaluationReport) -> list[dg.TableRecord]:
+    """A row for each metric and its interval, with the naive guess, and the champion where it was compared."""
+
+    def interval(who: str, name: str, found: Estimate) -> dg.TableRecord:
+        return dg.TableRecord({"metric": name, "of": who, "value": found.value, "low": found.low, "high": found.high})
+
+    rows = [interval("candidate", name, found) for name, found in report.metrics.items()]
+    rows += [interval(f"naive: {report.baseline_name}", name, found) for name, found in report.baseline.items()]
+    if against := report.champion:
+        who = f"champion v{against.champion_version}"
+        rows.append(interval(who, report.metric, against.champion))
+        rows.append(interval(f"gain over {who}", report.metric, against.gain))
+    return rows
+
+
+def _gate_rows(report: EvaluationReport) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord({"metric": g.gate.metric, "asks_for": bar(g.gate), "value": g.value, "passed": g.passed})
+        for g in report.gates
+    ]
+
+
+def _slice_rows(report: EvaluationReport) -> list[dg.TableRecord]:
+    return [
+        dg.TableRecord(
+            {"column": part.column, "value": part.value, "rows": part.rows}
+            | {name: part.metrics.get(name) for name in report.metrics}
+        )
+        for part in report.slices
+    ]
+
+
+def _checks(report: EvaluationReport, candidate: Candidate) -> Iterator[dg.AssetCheckResult]:
+    failed = [gate for gate in report.gates if not gate.passed]
+    yield dg.AssetCheckResult(
+        check_name=CLEARS,
+        passed=not failed,
+        description="; ".join(map(str, failed or report.gates)) or "No gate is declared.",
+        metadata={"gates": dg.MetadataValue.table(_gate_rows(report))} if report.gates else {},
+    )
+    yield dg.AssetCheckResult(
+        check_name=BEATS,
+        passed=report.skill is not None and report.skill > 0,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"skill": report.skill, "baseline": report.baseline_name},
+    )
+    seen = sorted(set(report.partitions) & set(candidate.manifest.fitted_partitions))
+    yield dg.AssetCheckResult(
+        check_name=UNSEEN,
+        passed=not seen and report.rows > 0,
+        metadata={
+            "judged_rows": report.rows,
+            "judged_partitions": dg.MetadataValue.json(list(report.partitions)),
+            "fitted_partitions": len(candidate.manifest.fitted_partitions),
+            "seen": dg.MetadataValue.json(seen),
+        },
+    )

@@ -1,0 +1,94 @@
+"""`registered_version`: the candidate's number in the registry, and whether it serves. It refuses by itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.lifecycle import pictures
+from mlops_assets.lifecycle.common import describe
+from mlops_assets.ml.charts import markdown
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, refusal
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.registry import CHALLENGER, CHAMPION, Registry, Version
+from mlops_assets.resources.tracking import Tracking
+
+
+def registration(spec: ModelSpec) -> dg.Definitions:
+    """The step that cannot be taken back, and that a failed gate therefore stops however the run was started."""
+
+    @dg.asset(**describe(spec, "registration", "mlflow"))
+    def registered_version(
+        context: dg.AssetExecutionContext,
+        trained_model: Candidate,
+        evaluation_report: EvaluationReport,
+        registry: Registry,
+        tracking: Tracking,
+    ) -> dg.MaterializeResult[RegisteredVersion]:
+        """The candidate's number in the registry: challenger, or champion when it beats the one that serves."""
+        if reason := refusal(trained_model, evaluation_report, spec):
+            raise _refused(spec, reason, trained_model, evaluation_report)
+        previous = registry.champion(spec.name)
+        tags = {**pictures.metric_tag(evaluation_report), "dagster_run_id": context.run_id}
+        version = registry.register(trained_model, tags, evaluation_report.sentence)
+        decision = _decision(spec, evaluation_report, previous, version)
+        if decision.champion:
+            version = registry.promote(version, instead_of=previous.number if previous else None)
+        record = RegisteredVersion(
+            model=spec.name,
+            version=version.number,
+            candidate=trained_model.model_sha256,
+            mlflow_run_id=version.mlflow_run_id,
+            became_champion=decision.champion,
+            previous_champion=version.previous_champion if decision.champion else previous and previous.number,
+            sentence=f"{spec.name} v{version.number} is registered. {decision.sentence}",
+        )
+        return dg.MaterializeResult(
+            value=record,
+            data_version=dg.DataVersion(record.digest()),
+            metadata=_metadata(record, spec, evaluation_report, registry)
+            | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
+        )
+
+    return dg.Definitions(assets=[registered_version])
+
+
+def _decision(spec: ModelSpec, report: EvaluationReport, previous: Version | None, version: Version) -> Decision:
+    if previous is not None and previous.number == version.number:
+        return Decision(champion=True, sentence="It is champion already.")
+    return decide(report, previous.number if previous else None, spec)
+
+
+def _refused(spec: ModelSpec, reason: str, candidate: Candidate, report: EvaluationReport) -> dg.Failure:
+    return dg.Failure(
+        f"{spec.name} is not registered: {reason}",
+        metadata={
+            "candidate": candidate.model_sha256,
+            "judged_candidate": report.candidate,
+            "figures": dg.MetadataValue.json(report.figures),
+            "gates": dg.MetadataValue.json([gate.model_dump() for gate in spec.gates]),
+        },
+        allow_retries=False,
+    )
+
+
+def _metadata(
+    record: RegisteredVersion, spec: ModelSpec, report: EvaluationReport, registry: Registry
+) -> dict[str, Any]:
+    metric = spec.evaluation.metric
+    svg = pictures.over_versions(spec, report, registry.versions(spec.name))
+    return {
+        "summary": dg.MetadataValue.text(record.sentence),
+        "version": record.version,
+        "alias": CHAMPION if record.became_champion else CHALLENGER,
+        "registered_version": dg.MetadataValue.url(registry.url(spec.name, record.version)),
+        "registered_model": dg.MetadataValue.url(registry.url(spec.name)),
+        "previous_champion": dg.MetadataValue.text(
+            f"v{record.previous_champion}" if record.previous_champion else "none"
+        ),
+        f"{metric}_over_versions": dg.MetadataValue.md(markdown(svg, f"{metric} over versions")),
+        **{name: value for name, value in report.figures.items() if name in {metric, "skill"}},
+    }
