@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -22,8 +24,8 @@ from mlops_assets.ml.monitoring import (
     needs_retraining,
     predictions,
 )
-from mlops_assets.ml.profiles import Profile
-from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.profiles import Profile, effect_sizes
+from mlops_assets.ml.spec import ModelSpec, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
@@ -65,6 +67,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
         op_tags={"dagster/priority": "10"},
+        code_version=_code_version(spec),
         check_specs=[
             dg.AssetCheckSpec(
                 "has_not_drifted",
@@ -78,7 +81,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         validated_features: dict[str, ValidatedPartition],
         tables: Tables,
         blobs: Blobs,
-        records: Records,
+        records: dg.ResourceParam[Records],
         registry: Registry,
         tracking: Tracking,
         reports: Reports,
@@ -119,6 +122,12 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         yield from common.finish(context, asset_key, results, versions, metadata, check_results=[_check(results)])
 
     return drift_report
+
+
+def _code_version(spec: ModelSpec) -> str:
+    """A digest of what decides a verdict: the declared limits and exclusions, and the code that judges."""
+    code = [Path(inspect.getfile(function)).read_text() for function in (judge, effect_sizes)]
+    return digest_of([spec.drift.model_dump(mode="json"), spec.calendar, spec.exclude, *code])[:16]
 
 
 class _References:
@@ -191,7 +200,7 @@ def _metadata(report: DriftReport, registry: Registry) -> dict[str, Any]:
     effects = [*([report.prediction] if report.prediction else []), *report.columns]
     return {
         "verdict": report.verdict,
-        "why": report.sentence,
+        "summary": report.sentence,
         "weighted_share": report.weighted_share,
         "judged_against_version": report.version,
         "version": dg.MetadataValue.url(registry.url(report.model, report.version)),
@@ -260,7 +269,9 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks for retraining, once a report, when {rule.k} of the last {rule.n} reports are drifted.",
     )
-    def drift(context: dg.SensorEvaluationContext, records: Records) -> dg.SensorResult | dg.SkipReason:
+    def drift(
+        context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]
+    ) -> dg.SensorResult | dg.SkipReason:
         """Look at the newest reports against the version that the newest was judged against."""
         recent = records.all(DriftReport, spec.name, "drift_report", newest=rule.n)
         if not recent:

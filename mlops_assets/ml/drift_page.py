@@ -6,31 +6,22 @@ given here is plain numbers and inert text, and what it is not given is named wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.monitoring import PREDICTION, ColumnEffect, DriftReport
+from mlops_assets.ml.pages import NO_SCRIPTS, Html, page, section, table, verdict
 from mlops_assets.ml.profiles import category_codes, numbers
 
 DRAWN = 20
 CATEGORIES_DRAWN = 20
 DRAWABLE = 1e150
 METHODS = {"psi": "psi", "js": "jensenshannon"}
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
-    " img-src data: blob:; font-src data:"
-)
-STYLE = """
-.verdict { font: 15px/1.5 system-ui, sans-serif; max-width: 960px; margin: 24px auto; padding: 0 16px; color: #1f2933 }
-.verdict h1 { font-size: 22px } .verdict h2 { font-size: 17px; margin-top: 28px }
-.verdict table { border-collapse: collapse; width: 100% }
-.verdict td, .verdict th { text-align: right; padding: 4px 10px; border-bottom: 1px solid #e2e7ed }
-.verdict td:first-child, .verdict th:first-child { text-align: left }
-.verdict .beyond td { color: #b34700; font-weight: 600 }
-"""
+SCRIPTS = f"{NO_SCRIPTS}; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+FRAME = "border:0;width:100%;height:90vh;background:#fff"
 
 
 def draw(report: DriftReport, reference: pd.DataFrame, current: pd.DataFrame) -> str:
@@ -40,11 +31,22 @@ def draw(report: DriftReport, reference: pd.DataFrame, current: pd.DataFrame) ->
     them. The predictions are drawn from the column PREDICTION where both samples have it.
     """
     judged = sorted(report.columns, key=lambda effect: not effect.beyond)
-    found = [*([report.prediction] if report.prediction else []), *judged]
-    before, now, omitted = drawable(reference, current, [effect.column for effect in found])
-    effects = [effect for effect in found if inert(effect.column) in before.columns]
-    header = _header(report, omitted, len(before), len(now))
-    return _evidently(effects, before, now, header) if effects else _page(header)
+    effects = [*([report.prediction] if report.prediction else []), *judged]
+    before, now, omitted = drawable(reference, current, [effect.column for effect in effects])
+    drawn = [effect for effect in effects if inert(effect.column) in before.columns]
+    return page(
+        f"{report.model}, {report.partition}: {report.verdict}",
+        f"{report.rows} rows ({report.usual_rows:.0f} are usual), judged against the {report.reference_rows} rows that "
+        f"version {report.version} was fitted on",
+        report.sentence,
+        [
+            section("Every row", _table(effects)),
+            *_reasons("Not judged", report.left_out),
+            *_reasons("Not drawn", omitted),
+            *([_pictures(drawn, before, now)] if drawn else []),
+        ],
+        policy=SCRIPTS,
+    )
 
 
 def drawable(
@@ -67,8 +69,12 @@ def drawable(
 
 def inert(text: str) -> str:
     """Text that is markup in no page and a formula in no spreadsheet."""
+    return escape(_plain(text))
+
+
+def _plain(text: str) -> str:
     printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return escape(f"'{printable}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable)
+    return f"'{printable}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable
 
 
 def _undrawable(reference: pd.DataFrame, current: pd.DataFrame, name: str) -> str | None:
@@ -101,7 +107,20 @@ def _named(column: pd.Series) -> pd.Series:
     return pd.Series(np.append(np.array([str(value) for value in values], dtype=object), "(missing)")[codes])
 
 
-def _evidently(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.DataFrame, header: str) -> str:
+def _pictures(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.DataFrame) -> Html:
+    """Evidently's page in a frame of its own, which may run scripts and reach nothing."""
+    return section(
+        "Evidently",
+        f"Pictures and scores of samples: {len(before)} rows of the reference and {len(now)} of this partition. The "
+        "verdict is from all rows, so that its figures differ a little.",
+        Html(
+            f'<iframe title="Evidently" sandbox="allow-scripts" style="{FRAME}"'
+            f' srcdoc="{escape(_evidently(effects, before, now))}"></iframe>'
+        ),
+    )
+
+
+def _evidently(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.DataFrame) -> str:
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import ValueDrift
 
@@ -114,48 +133,28 @@ def _evidently(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.Da
         for effect in effects
     ]
     sides = [Dataset.from_pandas(side, data_definition=definition) for side in (now, before)]
-    page = Report(pictures, include_tests=False).run(*sides).get_html_str(as_iframe=False)
-    start, body, end = page.partition("<body>")
-    return f"{start.replace('<head>', f'<head>{_policy()}', 1)}{body}{header}{end}"
+    return Report(pictures, include_tests=False).run(*sides).get_html_str(as_iframe=False)
 
 
-def _page(header: str) -> str:
-    return f'<!DOCTYPE html><html lang="en"><head><meta charset="UTF-8">{_policy()}</head><body>{header}</body></html>'
+def _table(effects: Sequence[ColumnEffect]) -> Html:
+    return table(
+        ("column", "effect", "limit", "method", "weight", "missing before", "missing now", "new categories"),
+        [
+            (
+                _plain(effect.column),
+                verdict(f"{effect.effect:.4g}", good=not effect.beyond),
+                f"{effect.threshold:.4g}",
+                effect.method,
+                "" if effect.column == PREDICTION else f"{effect.weight:.1%}",
+                f"{effect.nulls_before:.1%}",
+                f"{effect.nulls_now:.1%}",
+                f"{effect.new_category_share:.1%}",
+            )
+            for effect in effects
+        ],
+    )
 
 
-def _policy() -> str:
-    """The page loads nothing and sends nothing, whatever stands in it."""
-    return f'<meta http-equiv="Content-Security-Policy" content="{POLICY}"><style>{STYLE}</style>'
-
-
-def _header(report: DriftReport, omitted: dict[str, str], before: int, now: int) -> str:
-    title = f"{report.model}, {report.partition}: {report.verdict}"
-    pictures = f"Evidently's pictures and scores below are of samples: {before} rows of the reference, {now} of these."
-    return f"""<main class="verdict"><h1>{inert(title)}</h1><p>{inert(report.sentence)}</p>
-<p>{report.rows} rows ({report.usual_rows:.0f} are usual), judged against the {report.reference_rows} rows that version
-{report.version} was fitted on. All figures in this table are from all rows.</p>
-<table><tr><th>column</th><th>effect</th><th>limit</th><th>method</th><th>weight</th><th>missing before</th>
-<th>missing now</th><th>new categories</th></tr>{"".join(_rows(report))}</table>
-{_reasons("Not judged", report.left_out)}{_reasons("Not drawn", omitted)}
-<p>{pictures if before and now else "Nothing could be drawn."}</p></main>"""
-
-
-def _rows(report: DriftReport) -> Iterator[str]:
-    for effect in (*([report.prediction] if report.prediction else []), *report.columns):
-        cells = (
-            inert(effect.column),
-            f"{effect.effect:.4g}",
-            f"{effect.threshold:.4g}",
-            effect.method,
-            "" if effect.column == PREDICTION else f"{effect.weight:.1%}",
-            f"{effect.nulls_before:.1%}",
-            f"{effect.nulls_now:.1%}",
-            f"{effect.new_category_share:.1%}",
-        )
-        kind = ' class="beyond"' if effect.beyond else ""
-        yield f"<tr{kind}>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
-
-
-def _reasons(title: str, reasons: dict[str, str]) -> str:
-    items = "".join(f"<li>{inert(name)}: {inert(reason)}</li>" for name, reason in reasons.items())
-    return f"<h2>{title}</h2><ul>{items}</ul>" if items else ""
+def _reasons(title: str, reasons: Mapping[str, str]) -> list[Html]:
+    rows = [(_plain(name), reason) for name, reason in reasons.items()]
+    return [section(title, table(("column", "because"), rows, numeric=2))] if rows else []
