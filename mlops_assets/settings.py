@@ -66,6 +66,9 @@ LIBRARIES = (
         "1",
     ),
     Setting(
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "Whether MLflow draws a bar for each file that it copies.", "false"
+    ),
+    Setting(
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION",
         "Whether an MLflow server runs jobs that anyone who reaches it may send.",
         "false",

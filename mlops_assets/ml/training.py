@@ -83,13 +83,14 @@ class Split(NamedTuple):
 class Fitted:
     """A fitted model: the artifact, the pipeline read back from it, and what fitting showed.
 
-    `importance` sums to 1 over the inputs. `reference` and `sample` describe the fitted rows without personal data.
+    `inputs` are the columns that it is given, with their types; `importance` sums to 1 over them. `reference` and
+    `sample` describe the fitted rows without personal data.
     """
 
     content: bytes
     sha256: str
     pipeline: Any
-    inputs: tuple[str, ...]
+    inputs: dict[str, str]
     classes: tuple[Any, ...]
     rows: int
     importance: dict[str, float]
@@ -131,7 +132,10 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     rows = _labelled(rows, spec)
     refuse_leaks(rows, spec, inputs)
     target = _plain(rows[spec.target], spec.task)
-    model = pipeline(spec).fit(rows[list(inputs)], target)
+    try:
+        model = pipeline(spec).fit(rows[list(inputs)], target)
+    except ValueError as error:
+        raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
     content = dump_model(model)
     sha256 = hashlib.sha256(content).hexdigest()
     served = load_model(content, sha256, trusted_types(spec))
@@ -144,7 +148,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
         content=content,
         sha256=sha256,
         pipeline=served,
-        inputs=inputs,
+        inputs={name: str(rows[name].dtype) for name in inputs},
         classes=() if spec.task == "regression" else tuple(served.classes_.tolist()),
         rows=len(rows),
         importance=importance,

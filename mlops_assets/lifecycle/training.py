@@ -1,0 +1,131 @@
+"""`trained_model`: a candidate, from the partitions that training may see to an MLflow run that holds the model."""
+
+import io
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from mlops_assets.compute.profiles import op_tags
+from mlops_assets.lifecycle.common import describe, key
+from mlops_assets.ml import charts
+from mlops_assets.ml.artifacts import UnsafeModelError
+from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
+from mlops_assets.ml.leaks import LeakError
+from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.training import Candidate, Fitted, Split, TrainingError, fit, manifest, needed_inputs, split
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.tables import Tables
+from mlops_assets.resources.tracking import RUN_ID, TrackedRun, Tracking, TrackingUnavailableError
+
+VALIDATED = "validated_features"
+SHOWN = 15
+DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
+
+
+def training(spec: ModelSpec) -> dg.Definitions:
+    """The candidate, learned from all validated partitions in the window but the newest, which judge it."""
+
+    @dg.asset(
+        **describe(spec, "training", "scikitlearn", "mlflow"),
+        deps=[key(spec, VALIDATED)],
+        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        op_tags=op_tags(spec.compute["training"]) if "training" in spec.compute else None,
+    )
+    def trained_model(
+        context: dg.AssetExecutionContext,
+        records: dg.ResourceParam[Records],
+        tables: Tables,
+        blobs: Blobs,
+        tracking: Tracking,
+    ) -> dg.MaterializeResult[Candidate]:
+        """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
+        try:
+            parts = split(records.all(ValidatedPartition, spec.name, VALIDATED), spec)
+            tracking.reconcile(context.instance)
+            with tracking.run(spec.name, context.run_id) as run:
+                fitted, seconds = _fit(spec, parts, tables)
+                candidate = _keep(spec, parts, fitted, seconds, run, blobs, tracking)
+        except (TrainingError, LeakError, UnsafeModelError, TrackingUnavailableError) as error:
+            raise dg.Failure(f"No model was trained: {error}", allow_retries=False) from error
+        return dg.MaterializeResult(
+            value=candidate,
+            data_version=dg.DataVersion(candidate.model_sha256),
+            metadata=_metadata(candidate, fitted, run),
+        )
+
+    return dg.Definitions(assets=[trained_model])
+
+
+def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:
+    """The fitted model and the CPU seconds that it took, from the columns that it needs."""
+    started = time.process_time()
+    contract = load_contract(spec.contract)
+    given = needed_inputs(spec, inputs(contract, spec))
+    files = {path: sha256 for part in parts.fitted for path, sha256 in part.files.items()}
+    rows = tables.read(spec.name, VALIDATED, files, [*given, spec.target])
+    return fit(rows, spec, given, pii_columns(contract)), time.process_time() - started
+
+
+def _keep(
+    spec: ModelSpec, parts: Split, fitted: Fitted, seconds: float, run: TrackedRun, blobs: Blobs, tracking: Tracking
+) -> Candidate:
+    """Log the model and store what it is judged against later. A model that MLflow does not take is not lost."""
+    made_of = manifest(spec, parts)
+    figures = {"fitted_rows": fitted.rows, "fitted_partitions": len(parts.fitted), "fit_cpu_seconds": seconds}
+    try:
+        uri = tracking.log_model(run, spec, fitted, made_of, figures)
+    except TrackingUnavailableError as error:
+        kept = blobs.uri(blobs.put_bytes(fitted.content))
+        raise dg.Failure(
+            f"The model was fitted but not recorded, so it is no candidate: {error} The artifact is kept at {kept}; "
+            "materialize trained_model again when MLflow is back, and the same model comes out.",
+            metadata={"artifact": dg.MetadataValue.path(kept), "model_sha256": fitted.sha256},
+            allow_retries=False,
+        ) from error
+    return Candidate(
+        model=spec.name,
+        mlflow_run_id=run.id,
+        model_uri=uri,
+        model_sha256=fitted.sha256,
+        manifest=made_of,
+        inputs=tuple(fitted.inputs),
+        classes=fitted.classes,
+        fitted_rows=fitted.rows,
+        importance=fitted.importance,
+        reference=blobs.put_bytes(fitted.reference.model_dump_json().encode()),
+        reference_sample=blobs.put_bytes(_parquet(fitted.sample)),
+        cpu_seconds=seconds,
+    )
+
+
+def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[str, Any]:
+    made_of = candidate.manifest
+    return {
+        "importance": dg.MetadataValue.md(charts.markdown(_picture(candidate.importance), "importance of each input")),
+        "fitted_rows": candidate.fitted_rows,
+        "fitted_partitions": dg.MetadataValue.json(list(made_of.fitted_partitions)),
+        "holdout_partitions": dg.MetadataValue.json(list(made_of.holdout_partitions)),
+        "mlflow_run": dg.MetadataValue.url(run.url),
+        RUN_ID: run.id,
+        "model_sha256": candidate.model_sha256,
+        "model_bytes": len(fitted.content),
+        "fit_cpu_seconds": candidate.cpu_seconds,
+        "manifest": dg.MetadataValue.json(made_of.model_dump(mode="json")),
+    }
+
+
+def _picture(importance: Mapping[str, float]) -> str:
+    ranked = sorted(importance, key=lambda name: (-importance[name], name))[:SHOWN]
+    more = f" (the first {SHOWN} of {len(importance)})" if len(importance) > SHOWN else ""
+    return charts.bars(ranked, [importance[name] for name in ranked], title=f"Importance of each input{more}")
+
+
+def _parquet(rows: pd.DataFrame) -> bytes:
+    target = io.BytesIO()
+    rows.to_parquet(target, index=False)
+    return target.getvalue()

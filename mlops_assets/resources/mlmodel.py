@@ -1,0 +1,81 @@
+"""The folder of an MLflow model: the artifact with its manifest, and what MLflow's own tools need to serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.ml.artifacts import TRUSTED_VERSION, trusted_types
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import Fitted, Manifest
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel
+    from mlflow.models import ModelSignature
+
+ARTIFACT = "model.skops"
+MANIFEST = "manifest.json"
+REQUIRED = ("numpy", "pandas", "scikit-learn", "skops")
+
+
+def write_model(
+    folder: Path, spec: ModelSpec, fitted: Fitted, manifest: Manifest, logged: LoggedModel, run_id: str
+) -> None:
+    """Write everything that the model consists of. `MLmodel` comes last, so that its presence means completeness.
+
+    MLflow would find the requirements by importing the model in a process of its own, which takes seconds.
+    """
+    from mlflow.models import Model
+    from mlflow.utils.environment import _PythonEnv
+
+    (folder / ARTIFACT).write_bytes(fitted.content)
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=1))
+    (folder / "requirements.txt").write_text(requirements(manifest))
+    _PythonEnv(python=manifest.environment["python"], dependencies=["-r requirements.txt"]).to_yaml(
+        str(folder / "python_env.yaml")
+    )
+    model = Model(
+        artifact_path=logged.artifact_location,
+        model_uuid=logged.model_id,
+        model_id=logged.model_id,
+        run_id=run_id,
+        signature=signature(fitted.inputs),
+        metadata={"sha256": fitted.sha256, "trusted_types_version": TRUSTED_VERSION},
+    )
+    model.add_flavor(
+        "sklearn",
+        pickled_model=ARTIFACT,
+        sklearn_version=manifest.environment["scikit-learn"],
+        serialization_format="skops",
+        skops_trusted_types=list(trusted_types(spec)),
+        code=None,
+    )
+    model.add_flavor(
+        "python_function",
+        loader_module="mlflow.sklearn",
+        model_path=ARTIFACT,
+        predict_fn="predict",
+        python_version=manifest.environment["python"],
+        env={"virtualenv": "python_env.yaml"},
+    )
+    model.save(str(folder / "MLmodel"))
+
+
+def requirements(manifest: Manifest) -> str:
+    """What has to be installed to load the model: the versions that made it, and this package."""
+    pinned = [f"{name}=={manifest.environment[name]}" for name in REQUIRED]
+    return "\n".join([*pinned, "mlops-assets", ""])
+
+
+def signature(inputs: Mapping[str, str]) -> ModelSignature:
+    """MLflow's names for the types of the inputs."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    return ModelSignature(inputs=Schema([ColSpec(_type(dtype), name) for name, dtype in inputs.items()]))
+
+
+def _type(dtype: str) -> str:
+    known = {"bool": "boolean", "float": "double", "int": "long", "uint": "long", "datetime": "datetime"}
+    return next((name for start, name in known.items() if dtype.lower().startswith(start)), "string")
