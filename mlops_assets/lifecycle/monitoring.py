@@ -5,26 +5,16 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
-import numpy as np
-import pandas as pd
 
+from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import common
+from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.ml import charts
-from mlops_assets.ml.contracts import load_contract, pii_columns
-from mlops_assets.ml.drift_page import draw
-from mlops_assets.ml.monitoring import (
-    PREDICTION,
-    ColumnEffect,
-    DriftReport,
-    Subject,
-    judge,
-    needs_retraining,
-    predictions,
-)
-from mlops_assets.ml.profiles import Profile, effect_sizes
+from mlops_assets.ml.monitoring import ColumnEffect, DriftReport, judge, needs_retraining
+from mlops_assets.ml.profiles import effect_sizes
 from mlops_assets.ml.spec import ModelSpec, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
@@ -37,6 +27,7 @@ from mlops_assets.resources.tracking import Tracking
 
 RETRAINED = ("trained_model", "evaluation_report", "registered_version")
 BARS = 15
+SHOWN = 50
 
 
 def monitoring(spec: ModelSpec) -> dg.Definitions:
@@ -44,29 +35,15 @@ def monitoring(spec: ModelSpec) -> dg.Definitions:
     return dg.Definitions(assets=[_drift_report(spec)], sensors=[_drift_sensor(spec)])
 
 
-class Reference(NamedTuple):
-    """The version that a partition is judged against: its pipeline, and what it was fitted on."""
-
-    version: int
-    candidate: Candidate
-    pipeline: Any
-    profile: Profile
-    sample: pd.DataFrame
-
-    @property
-    def usual_rows(self) -> float:
-        """How many rows a partition had on average when the version was fitted."""
-        return self.profile.rows / len(self.candidate.manifest.fitted_partitions)
-
-
 def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
     asset_key = common.key(spec, "drift_report")
+    compute = op_tags(spec.compute["monitoring"]) if "monitoring" in spec.compute else {}
 
     @dg.asset(
         **common.describe(spec, "monitoring", "evidently", "mlflow"),
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={"dagster/priority": "10"},
+        op_tags={"dagster/priority": "10", **compute},
         code_version=_code_version(spec),
         check_specs=[
             dg.AssetCheckSpec(
@@ -90,36 +67,23 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
 
         Judged over all rows, against the newest version that has been champion and was not fitted on the partition.
         """
-        contract = load_contract(spec.contract)
-        references = _References(spec, registry, tracking, blobs)
+        work = Judging.of(spec, tables, blobs, registry, tracking)
         newest = max(validated_features.values(), key=lambda part: part.first, default=None)
-        results, metadata = {}, {}
-        for partition, part in validated_features.items():
-            reference = references.of(partition)
-            if reference is not None:
-                inputs = [name for name in reference.candidate.inputs if name in contract.columns]
-                rows = tables.read(spec.name, "validated_features", part.files, inputs)
-                predicted = _predicted(spec, reference, rows)
-                report = judge(
-                    spec,
-                    _subject(part, reference),
-                    reference.profile,
-                    rows,
-                    predicted,
-                    reference.candidate.importance,
-                    pii_columns(contract),
-                )
-                page = _page(spec, report, reference, rows, predicted) if part is newest else None
-                results[partition] = report
-                metadata[partition] = _metadata(report, registry) | _saved(report, page, reports)
-        versions = {partition: report.digest() for partition, report in results.items()}
-        refused = [partition for partition in context.partition_keys if partition not in results]
-        if refused:
-            for partition, report in results.items():
+        for partition in context.partition_keys:
+            part = validated_features.get(partition)
+            work.look_at(partition, part, drawn=part is newest)
+        versions = {partition: report.digest() for partition, report in work.judged.items()}
+        metadata = {
+            partition: _metadata(report, registry) | _saved(report, work.pages.get(partition), reports)
+            for partition, report in work.judged.items()
+        }
+        if work.refused:
+            for partition, report in work.judged.items():
                 records.put(spec.name, "drift_report", report, partition)
             yield from common.materializations(asset_key, versions, metadata)
-            raise _refusal(spec, refused)
-        yield from common.finish(context, asset_key, results, versions, metadata, check_results=[_check(results)])
+            raise _refusal(spec, work.refused)
+        checks = [_check(work.judged)]
+        yield from common.finish(context, asset_key, work.judged, versions, metadata, check_results=checks)
 
     return drift_report
 
@@ -128,60 +92,6 @@ def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides a verdict: the declared limits and exclusions, and the code that judges."""
     code = [Path(inspect.getfile(function)).read_text() for function in (judge, effect_sizes)]
     return digest_of([spec.drift.model_dump(mode="json"), spec.calendar, spec.exclude, *code])[:16]
-
-
-class _References:
-    """The references that a run needs, each loaded once."""
-
-    def __init__(self, spec: ModelSpec, registry: Registry, tracking: Tracking, blobs: Blobs) -> None:
-        self._spec, self._registry, self._tracking, self._blobs = spec, registry, tracking, blobs
-        self._loaded: dict[int, Reference] = {}
-
-    def of(self, partition: str) -> Reference | None:
-        """What `partition` is judged against, None where no champion can judge it."""
-        found = self._registry.reference_for(self._spec.name, partition)
-        if found is None:
-            return None
-        version, candidate = found
-        if version.number not in self._loaded:
-            self._loaded[version.number] = self._load(version.number, candidate)
-        return self._loaded[version.number]
-
-    def _load(self, version: int, candidate: Candidate) -> Reference:
-        with self._blobs.open(candidate.reference_sample) as stream:
-            sample = pd.read_parquet(stream)
-        return Reference(
-            version=version,
-            candidate=candidate,
-            pipeline=self._tracking.load(candidate),
-            profile=Profile.model_validate_json(self._blobs.read(candidate.reference)),
-            sample=sample,
-        )
-
-
-def _predicted(spec: ModelSpec, reference: Reference, rows: pd.DataFrame) -> pd.Series | None:
-    inputs = list(reference.candidate.inputs)
-    complete = len(rows) > 0 and set(inputs) <= set(rows.columns)
-    return predictions(reference.pipeline, rows[inputs], spec.task) if complete else None
-
-
-def _subject(part: ValidatedPartition, reference: Reference) -> Subject:
-    return Subject(
-        partition=part.partition, delivery=part.delivery, version=reference.version, usual_rows=reference.usual_rows
-    )
-
-
-def _page(
-    spec: ModelSpec, report: DriftReport, reference: Reference, rows: pd.DataFrame, predicted: pd.Series | None
-) -> str:
-    size = min(len(rows), spec.drift.report_rows)
-    drawn = np.sort(np.random.default_rng(spec.seed).choice(len(rows), size, replace=False))
-    before, now = reference.sample, rows.iloc[drawn].reset_index(drop=True)
-    said = _predicted(spec, reference, before)
-    if said is not None and predicted is not None:
-        before = before.assign(**{PREDICTION: said.to_numpy()})
-        now = now.assign(**{PREDICTION: predicted.iloc[drawn].to_numpy()})
-    return draw(report, before, now)
 
 
 def _saved(report: DriftReport, page: str | None, reports: Reports) -> dict[str, Any]:
@@ -250,11 +160,12 @@ def _check(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
     )
 
 
-def _refusal(spec: ModelSpec, partitions: Sequence[str]) -> dg.Failure:
+def _refusal(spec: ModelSpec, refused: Mapping[str, str]) -> dg.Failure:
+    lines = [f"{spec.name}/drift_report[{partition}]: {reason}" for partition, reason in refused.items()]
+    more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
     return dg.Failure(
-        f"{spec.name}: nothing to judge drift of {', '.join(partitions)} by: no version that has been champion was "
-        "fitted without these rows. Materialize trained_model, evaluation_report and registered_version, then this.",
-        metadata={"partitions": dg.MetadataValue.json(list(partitions))},
+        f"The drift of {len(refused)} partitions cannot be judged.\n" + "\n".join([*lines[:SHOWN], *more]),
+        metadata={"refused": dg.MetadataValue.json(dict(refused))},
         allow_retries=False,
     )
 
