@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 import pandas as pd
+from dagster_shared.record import replace
 
 from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle.common import describe, key
@@ -20,7 +21,13 @@ from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
-from mlops_assets.resources.tracking import RUN_ID, TrackedRun, Tracking, TrackingUnavailableError
+from mlops_assets.resources.tracking import (
+    RUN_ID,
+    TrackedRun,
+    Tracking,
+    TrackingUnavailableError,
+    fails_in_mlflow_too,
+)
 
 VALIDATED = "validated_features"
 SHOWN = 15
@@ -59,6 +66,18 @@ def training(spec: ModelSpec) -> dg.Definitions:
         )
 
     return dg.Definitions(assets=[trained_model])
+
+
+def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
+    """The same assets and checks, each telling MLflow when its step fails, in whichever job or run it is.
+
+    Dagster's hooks on jobs do not reach the job behind the UI's Materialize button, nor `dg.materialize`.
+    """
+    hooked = {
+        kind: [each.with_hooks({fails_in_mlflow_too}) for each in getattr(definitions, kind) or ()]
+        for kind in ("assets", "asset_checks")
+    }
+    return replace(definitions, **hooked)
 
 
 def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:

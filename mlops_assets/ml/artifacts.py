@@ -5,11 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from zipfile import ZipFile, ZipInfo
-
-from mlops_assets.ml.spec import ModelSpec
 
 TRUSTED_VERSION = 1
 TRUSTED = (
@@ -37,14 +35,15 @@ class UnsafeModelError(Exception):
     """Bytes that are not the model they are said to be, or that hold something that we do not trust."""
 
 
-def trusted_types(spec: ModelSpec) -> tuple[str, ...]:
-    """What an artifact of this model may hold beyond numbers and scikit-learn's estimators.
+def trusted_types(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """What an artifact of a model may hold beyond numbers and scikit-learn's estimators, from its spec as JSON.
 
     Our list, the functions of the declared feature steps, and the declared estimator's own class.
     """
-    from mlops_assets.ml.features import estimator_class, functions
+    from mlops_assets.ml.features import estimator_class, function
 
-    declared = (*functions(spec.features), estimator_class(spec))
+    functions = [function(step["path"]) for step in spec["features"] if step["path"]]
+    declared = (*functions, estimator_class(spec["estimator"]["path"]))
     return (*TRUSTED, *(f"{found.__module__}.{found.__name__}" for found in declared))
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, is_classifier, is_regressor  # noqa: TID253  its classes are the bases below
 from sklearn.pipeline import Pipeline  # noqa: TID253
 
-from mlops_assets.ml.spec import CalendarPart, FeatureStep, ModelSpec
+from mlops_assets.ml.spec import CalendarPart, ModelSpec
 
 OTHER = "other"
 NATIVE = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")
@@ -49,23 +49,20 @@ def pipeline(spec: ModelSpec) -> Pipeline:
     return Pipeline([*steps, ("estimator", estimator)])
 
 
-def functions(steps: Sequence[FeatureStep]) -> tuple[FunctionType, ...]:
-    """The functions that the declared steps name, imported."""
-    found = []
-    for path in (step.path for step in steps if step.path is not None):
-        function = _import(path)
-        if not isinstance(function, FunctionType):
-            raise FeatureError(f"{path} is not a function: a feature step is a function of a frame.")
-        found.append(function)
-    return tuple(found)
+def function(path: str) -> FunctionType:
+    """The function that a feature step names."""
+    found = _import(path)
+    if not isinstance(found, FunctionType):
+        raise FeatureError(f"{path} is not a function: a feature step is a function of a frame.")
+    return found
 
 
-def estimator_class(spec: ModelSpec) -> type[BaseEstimator]:
-    """The class that the declaration names."""
-    kind = _import(spec.estimator.path)
-    if not isinstance(kind, type) or not hasattr(kind, "get_params"):
-        raise FeatureError(f"{spec.name}: {spec.estimator.path} is not a scikit-learn estimator.")
-    return kind
+def estimator_class(path: str) -> type[BaseEstimator]:
+    """The class that a declaration names as its estimator."""
+    found = _import(path)
+    if not isinstance(found, type) or not hasattr(found, "get_params"):
+        raise FeatureError(f"{path} is not a scikit-learn estimator.")
+    return found
 
 
 class RowFeatures(BaseEstimator):
@@ -94,8 +91,8 @@ class RowFeatures(BaseEstimator):
         self.columns_ = list(rows.columns)
         if self.functions and len(rows) > 1:
             probes = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, PROBES).astype(int))]
-            for function, params in self.functions:
-                _refuse_neighbours(function, params, probes)
+            for derive, params in self.functions:
+                _refuse_neighbours(derive, params, probes)
         return self
 
     def fit_transform(self, rows: pd.DataFrame, target: Any = None) -> pd.DataFrame:
@@ -110,11 +107,11 @@ class RowFeatures(BaseEstimator):
         columns = {name: rows[name] for name in self.columns_ if name != self.time}
         if self.calendar or self.cyclic:
             columns |= _calendar(rows[self.time].dt.tz_convert(self.timezone), self.calendar, self.cyclic)
-        for function, params in self.functions:
-            made = _called(function, params, rows[self.columns_])
+        for derive, params in self.functions:
+            made = _called(derive, params, rows[self.columns_])
             clash = [name for name in made.columns if name in columns]
             if clash:
-                raise FeatureError(f"{_name(function)} returns {', '.join(clash)}, which exists already: rename it.")
+                raise FeatureError(f"{_name(derive)} returns {', '.join(clash)}, which exists already: rename it.")
             columns |= {name: made[name] for name in made.columns}
         return pd.DataFrame(columns, index=rows.index, copy=False)
 
@@ -153,7 +150,7 @@ class CappedCategories(BaseEstimator):
 
 
 def _estimator(spec: ModelSpec) -> BaseEstimator:
-    path, params, kind = spec.estimator.path, spec.estimator.params, estimator_class(spec)
+    path, params, kind = spec.estimator.path, spec.estimator.params, estimator_class(spec.estimator.path)
     known = kind().get_params(deep=False)
     unknown = [name for name in params if name not in known]
     if unknown:
@@ -198,13 +195,12 @@ def _row_features(spec: ModelSpec) -> RowFeatures:
     unfit = [part for step in spec.features for part in step.cyclic if part not in PERIODS]
     if unfit:
         raise FeatureError(f"{spec.name}: {', '.join(unfit)} never comes round again: use calendar, not cyclic.")
-    declared = [step for step in spec.features if step.path is not None]
     return RowFeatures(
         time=spec.time.name,
         timezone=spec.time.timezone,
         calendar=[part for step in spec.features for part in step.calendar],
         cyclic=[part for step in spec.features for part in step.cyclic],
-        functions=[(function, step.params) for function, step in zip(functions(declared), declared, strict=True)],
+        functions=[(function(step.path), step.params) for step in spec.features if step.path is not None],
     )
 
 
@@ -231,21 +227,21 @@ def _part(times: pd.Series, part: CalendarPart) -> np.ndarray:
     return values.to_numpy(np.float64, na_value=np.nan)
 
 
-def _called(function: FunctionType, params: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
-    made = function(rows.copy(deep=False), **params)
+def _called(derive: FunctionType, params: Mapping[str, Any], rows: pd.DataFrame) -> pd.DataFrame:
+    made = derive(rows.copy(deep=False), **params)
     if not isinstance(made, pd.DataFrame) or not made.index.equals(rows.index):
-        raise FeatureError(f"{_name(function)} must return a DataFrame with the index of the rows that it was given.")
+        raise FeatureError(f"{_name(derive)} must return a DataFrame with the index of the rows that it was given.")
     return made
 
 
-def _refuse_neighbours(function: FunctionType, params: Mapping[str, Any], rows: pd.DataFrame) -> None:
-    together = _called(function, params, rows)
-    halves = [_called(function, params, rows.iloc[start::2]) for start in (0, 1)]
+def _refuse_neighbours(derive: FunctionType, params: Mapping[str, Any], rows: pd.DataFrame) -> None:
+    together = _called(derive, params, rows)
+    halves = [_called(derive, params, rows.iloc[start::2]) for start in (0, 1)]
     apart = pd.concat(halves).loc[rows.index]
     for column in together.columns:
         if column not in apart or not _same(together[column], apart[column]):
             raise FeatureError(
-                f"{_name(function)} computes {column} from other rows too. A feature must follow from its own row, or "
+                f"{_name(derive)} computes {column} from other rows too. A feature must follow from its own row, or "
                 "training and serving differ: compute it upstream and deliver it as a column."
             )
 
@@ -300,5 +296,5 @@ def _import(path: str) -> Any:
         raise FeatureError(f"{path} cannot be imported: {error}.") from error
 
 
-def _name(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+def _name(derive: Callable[..., Any]) -> str:
+    return f"{derive.__module__}.{derive.__qualname__}"

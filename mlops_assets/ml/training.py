@@ -138,7 +138,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
         raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
     content = dump_model(model)
     sha256 = hashlib.sha256(content).hexdigest()
-    served = load_model(content, sha256, trusted_types(spec))
+    served = load_model(content, sha256, trusted_types(spec.model_dump(mode="json")))
     shown = [name for name in inputs if name not in personal]
     # Many short parallel regions cost ten times their work in threads that wait for each other.
     with threadpool_limits(1, "openmp"):

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.artifacts import TRUSTED_VERSION, trusted_types
-from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Fitted, Manifest
 
 if TYPE_CHECKING:
@@ -19,9 +18,7 @@ MANIFEST = "manifest.json"
 REQUIRED = ("numpy", "pandas", "scikit-learn", "skops")
 
 
-def write_model(
-    folder: Path, spec: ModelSpec, fitted: Fitted, manifest: Manifest, logged: LoggedModel, run_id: str
-) -> None:
+def write_model(folder: Path, fitted: Fitted, manifest: Manifest, logged: LoggedModel, run_id: str) -> None:
     """Write everything that the model consists of. `MLmodel` comes last, so that its presence means completeness.
 
     MLflow would find the requirements by importing the model in a process of its own, which takes seconds.
@@ -48,7 +45,7 @@ def write_model(
         pickled_model=ARTIFACT,
         sklearn_version=manifest.environment["scikit-learn"],
         serialization_format="skops",
-        skops_trusted_types=list(trusted_types(spec)),
+        skops_trusted_types=list(trusted_types(manifest.spec)),
         code=None,
     )
     model.add_flavor(

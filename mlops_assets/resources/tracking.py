@@ -11,6 +11,7 @@ import logging
 import os
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,7 +94,7 @@ class Tracking(dg.ConfigurableResource):
             logged = mlflow.tracking_client.create_logged_model(
                 run.experiment_id, name=spec.name, source_run_id=run.id, model_type=spec.task
             )
-            write_model(Path(folder), spec, fitted, manifest, logged, run.id)
+            write_model(Path(folder), fitted, manifest, logged, run.id)
             self._publish(mlflow.tracking_client, run, logged.model_id, folder)
         return f"models:/{logged.model_id}"
 
@@ -108,8 +109,8 @@ class Tracking(dg.ConfigurableResource):
 
     def load(self, candidate: Candidate) -> Any:
         """The candidate's pipeline. Raises UnsafeModelError when it is not what was stored."""
-        spec = ModelSpec.model_validate(candidate.manifest.spec)
-        return load_model(self.artifact(candidate), candidate.model_sha256, trusted_types(spec))
+        trusted = trusted_types(candidate.manifest.spec)
+        return load_model(self.artifact(candidate), candidate.model_sha256, trusted)
 
     def artifact(self, candidate: Candidate) -> bytes:
         """The candidate's artifact as MLflow has it, unverified."""
@@ -214,7 +215,8 @@ class Tracking(dg.ConfigurableResource):
     @contextmanager
     def _session(self, run: TrackedRun, model: str) -> Iterator[MlFlow]:
         """dagster-mlflow's resource with `run` active, and nothing of it left behind."""
-        with self._asking("record the training"):
+        with self._asking("record the training"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", dg.BetaWarning)
             import mlflow
             from dagster_mlflow.resources import MlFlow
             from mlflow.tracking import fluent
