@@ -184,7 +184,7 @@ class Training(Value):
 
     window: int | None = Field(default=None, ge=2)
     min_partitions: int = Field(default=3, ge=2)
-    on: Literal["new_data", "drift"] = "new_data"
+    trigger: Literal["new_data", "drift"] = "new_data"
     known_in_advance: tuple[str, ...] = ()
 
 
