@@ -1,4 +1,4 @@
-"""Deliveries: what arrived, which partition it belongs to, and whether it is whole. No network, and no reading of cells.
+"""Deliveries: what arrived, which partition it belongs to, and whether it is whole. No network, no look at cells.
 
 How bytes become tables is in reading.py; which runs a delivery asks for is in planning.py.
 """
@@ -22,7 +22,7 @@ from mlops_assets.ml.windows import Windows
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["EXTRACT", "Delivery", "DeliveredFile", "UnreadableFileError", "read"]
+__all__ = ["EXTRACT", "DeliveredFile", "Delivery", "UnreadableFileError", "read"]
 
 MANIFEST, DONE = ".manifest.json", ".done"
 SKEW = timedelta(days=1)
@@ -191,9 +191,9 @@ def still_growing(
 class Promise(NamedTuple):
     """What a producer's manifest says of a file."""
 
-    bytes: int | None
-    sha256: str | None
-    rows: int | None
+    bytes: int | None = None
+    sha256: str | None = None
+    rows: int | None = None
 
     def broken_by(self, size: int, sha256: str) -> str | None:
         """Why a file of this size and digest is not the promised one, or None."""
@@ -204,7 +204,7 @@ class Promise(NamedTuple):
         return None
 
 
-def promise(text: bytes) -> Promise:
+def promise(text: str) -> Promise:
     """What a manifest says. Raises ValueError when it cannot be understood."""
     said: Any = json.loads(text)
     if not isinstance(said, dict) or not {"bytes", "sha256", "rows"} & said.keys():

@@ -47,7 +47,7 @@ class Windows:
     def begin(self, number: int) -> np.datetime64:
         """The first second of a window."""
         counted = number * DAYS_A_WEEK + self._anchor if self.every == "weekly" else number
-        return np.datetime64(int(counted), UNITS[self.every]).astype("M8[s]")
+        return np.array([counted], f"M8[{UNITS[self.every]}]").astype("M8[s]")[0]
 
     def key(self, number: int) -> str:
         """The partition key of a window."""

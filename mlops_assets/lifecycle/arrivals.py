@@ -1,0 +1,197 @@
+"""The sensor that starts one run for each new or corrected delivery. What it decides by is in ml/planning.py."""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from pydantic import ValidationError
+
+from mlops_assets.lifecycle.common import key, partitions_definition
+from mlops_assets.ml.planning import Memory, Plan, Request, State, plan, unlearned
+from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.sources import several
+from mlops_assets.ml.spec import FileSource, ModelSpec
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import Windows
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.deliveries import Deliveries, Look
+from mlops_assets.resources.records import Records
+
+RAW, VALIDATED = "raw_data", "validated_features"
+DATA_VERSION = "dagster/data_version"
+RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+REQUEST = "mlops/request"
+FILES_EVERY, DATABASE_EVERY = 5, 30
+SHOWN = 3
+GOING_ON = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -> dg.SensorDefinition:
+    """The sensor of one model. While a run of the model is going on it waits, so runs never race each other."""
+
+    @dg.sensor(
+        name=f"{spec.name}_new_data",
+        job=job,
+        minimum_interval_seconds=FILES_EVERY if isinstance(spec.source, FileSource) else DATABASE_EVERY,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description=f"Starts one run for each new or corrected delivery of {spec.name}, neighbours together.",
+    )
+    def look(
+        context: dg.SensorEvaluationContext,
+        deliveries: Deliveries,
+        blobs: Blobs,
+        records: dg.ResourceParam[Records],
+    ) -> dg.SensorResult | dg.SkipReason:
+        """Look into the source, and ask for what is new."""
+        instance = context.instance
+        if busy := _going_on(instance, spec):
+            return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
+        memory = _remembered(context.cursor)
+        died = tuple(request for request in memory.asked if not _judged(instance, spec, request))
+        again = frozenset(partition for request in died for partition in request.deliveries)
+        seen = deliveries.look(spec, blobs, clock(), memory, again)
+        keys = _batches(instance, spec, seen)
+        decided = plan(spec, _state(instance, spec, records, seen, died), memory, _position(spec, keys))
+        cursor = decided.memory.model_copy(update={"growing": seen.growing, "looked_to": seen.looked_to})
+        return _result(spec, seen, decided, cursor)
+
+    return look
+
+
+def _going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
+    """The run of the model that has not ended, if there is one."""
+    runs = instance.get_runs(dg.RunsFilter(tags={"mlops/model": spec.name}, statuses=list(GOING_ON)), limit=1)
+    return runs[0].run_id if runs else None
+
+
+def _remembered(cursor: str | None) -> Memory:
+    """What the last look left; nothing where it was left by another version of this code."""
+    try:
+        return Memory.model_validate_json(cursor) if cursor else Memory()
+    except ValidationError:
+        return Memory()
+
+
+def _judged(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> bool:
+    """Whether a request came to a verdict: its run succeeded, was cancelled, or a stage after `raw_data` refused.
+
+    A run that was killed, or broke with an error that nobody raised on purpose, came to none.
+    """
+    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST: request.run_key}), limit=1)
+    if not runs or runs[0].status != dg.DagsterRunStatus.FAILURE:
+        return bool(runs)
+    failures = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    events = [entry.dagster_event for entry in failures if entry.dagster_event is not None]
+    return any(
+        event.step_failure_data.user_failure_data is not None and event.step_key != f"{spec.name}__{RAW}"
+        for event in events
+    )
+
+
+def _state(
+    instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen: Look, died: tuple[Request, ...]
+) -> State:
+    registered = records.get(RegisteredVersion, spec.name, "registered_version")
+    champion = registered is not None and (registered.became_champion or registered.previous_champion is not None)
+    return State(
+        found=seen.versions,
+        held=_versions(instance, spec, RAW),
+        validated=_versions(instance, spec, VALIDATED),
+        unlearned=lambda: _unlearned(spec, records),
+        champion=champion,
+        reported=frozenset(_versions(instance, spec, "drift_report")) if champion else frozenset(),
+        died=died,
+    )
+
+
+def _versions(instance: dg.DagsterInstance, spec: ModelSpec, asset: str) -> dict[str, str]:
+    """The newest data version of each partition, in one query however many there are."""
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        key(spec, asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]
+    )
+    return {partition: each[DATA_VERSION] for partition, each in tags.items() if DATA_VERSION in each}
+
+
+def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
+    candidate = records.get(Candidate, spec.name, "trained_model")
+    learned = {} if candidate is None else candidate.manifest.deliveries
+    newest = records.all(ValidatedPartition, spec.name, VALIDATED, newest=spec.training.window)
+    return unlearned({partition: part.delivery for partition, part in newest.items()}, learned)
+
+
+def _batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[str]:
+    """The names of batches in the order in which Dagster will have them: those it knows, then the new ones."""
+    definition = partitions_definition(spec)
+    if not isinstance(definition, dg.DynamicPartitionsDefinition) or definition.name is None:
+        return []
+    known = list(instance.get_dynamic_partitions(definition.name))
+    return known + sorted(set(seen.versions) - set(known))
+
+
+def _position(spec: ModelSpec, batches: Sequence[str]) -> Callable[[str], int]:
+    if spec.partitions.every != "batch":
+        return Windows.of(spec.partitions).position
+    return {batch: number for number, batch in enumerate(batches)}.__getitem__
+
+
+def _result(spec: ModelSpec, seen: Look, decided: Plan, memory: Memory) -> dg.SensorResult:
+    cursor = memory.model_dump_json()
+    if not decided.requests:
+        return dg.SensorResult(skip_reason=_said(seen, decided), cursor=cursor)
+    added = []
+    definition = partitions_definition(spec)
+    if isinstance(definition, dg.DynamicPartitionsDefinition):
+        asked = {partition for request in decided.requests for partition in request.deliveries}
+        added = [definition.build_add_request([each for each in sorted(seen.versions) if each in asked])]
+    return dg.SensorResult(
+        run_requests=[_run(spec, request) for request in decided.requests],
+        dynamic_partitions_requests=added,
+        cursor=cursor,
+    )
+
+
+def _run(spec: ModelSpec, request: Request) -> dg.RunRequest:
+    first, last = next(iter(request.deliveries), None), next(reversed(request.deliveries), None)
+    tags = {
+        "mlops/model": spec.name,
+        "mlops/reason": request.reason,
+        "mlops/because": request.because,
+        REQUEST: request.run_key,
+    }
+    if first is not None and last is not None and first != last:
+        tags |= {RANGE_START: first, RANGE_END: last}
+    return dg.RunRequest(
+        run_key=request.run_key,
+        partition_key=first if first == last else None,
+        tags=tags,
+        asset_selection=[key(spec, asset) for asset in request.assets],
+    )
+
+
+def _said(seen: Look, decided: Plan) -> str:
+    """What was looked at, and why nothing is asked for."""
+    newest = f", the newest {seen.newest}" if seen.newest else ""
+    unfit = dict.fromkeys(seen.others, "fits no pattern")
+    parts = {
+        "Waiting": seen.waiting,
+        "Refused": seen.refused,
+        "Left alone": decided.left,
+        "Not ours": unfit,
+        "Left out": seen.notes,
+    }
+    said = [f"{what}: {several(reasons, SHOWN)}." for what, reasons in parts.items() if reasons]
+    return " ".join([f"Nothing new among {seen.files} deliveries in {seen.where}{newest}.", *said])

@@ -1,0 +1,124 @@
+"""`raw_data`, the job that runs a model's whole life, and the sensor that starts it once for each new delivery."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
+from mlops_assets.lifecycle.common import describe, finish, key, materializations, partitions_definition
+from mlops_assets.ml.sources import Delivery
+from mlops_assets.ml.spec import FileSource, ModelSpec, digest_of
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.deliveries import Deliveries, Fetched
+from mlops_assets.resources.landing import landing
+from mlops_assets.resources.records import Records
+
+SHOWN = 20
+
+
+def data(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
+    """The delivered bytes of a model, the job over all its assets, and the sensor that asks for runs."""
+    job = dg.define_asset_job(
+        f"{spec.name}_lifecycle",
+        selection=dg.AssetSelection.groups(spec.name),
+        tags={"mlops/model": spec.name},
+        description=f"Everything in the life of {spec.name}, from raw bytes to a registered version and its drift.",
+    )
+    return dg.Definitions(assets=[_raw_data(spec, clock)], jobs=[job], sensors=[new_data(spec, job, clock)])
+
+
+def _raw_data(spec: ModelSpec, clock: Clock) -> dg.AssetsDefinition:
+    declared = spec.model_dump(mode="json", include={"source", "partitions", "time"})
+
+    @dg.asset(
+        **describe(spec, "data", *_kinds(spec)),
+        partitions_def=partitions_definition(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        code_version=digest_of(declared)[:16],
+        description="The delivered bytes, unchanged, under their SHA-256. A correction stands beside what it corrects.",
+    )
+    def raw_data(
+        context: dg.AssetExecutionContext,
+        deliveries: Deliveries,
+        blobs: Blobs,
+        records: dg.ResourceParam[Records],
+    ) -> Iterator[Any]:
+        fetched = deliveries.fetch(spec, context.partition_keys, blobs, clock())
+        kept = {partition: _as_correction(spec, each, records) for partition, each in fetched.deliveries.items()}
+        versions = {partition: each.version for partition, each in kept.items()}
+        metadata = {partition: _metadata(spec, each, blobs) for partition, each in kept.items()}
+        if fetched.problems:
+            for partition, each in kept.items():
+                records.put(spec.name, RAW, each, partition)
+            yield from materializations(key(spec, RAW), versions, metadata)
+            raise _failure(spec, fetched)
+        yield from finish(context, key(spec, RAW), kept, versions, metadata)
+
+    return raw_data
+
+
+def _kinds(spec: ModelSpec) -> tuple[str, ...]:
+    if not isinstance(spec.source, FileSource):
+        return ("sql", "parquet")
+    named = {"csv": "csv", "jsonl": "json", "parquet": "parquet"}
+    formats = {kind for suffix, kind in named.items() if any(suffix in pattern for pattern in spec.source.files)}
+    place = ("s3",) if spec.source.uri.startswith("s3://") else ()
+    return (*sorted(formats if spec.source.format == "auto" else {named[spec.source.format]})[:2], *place)
+
+
+def _as_correction(spec: ModelSpec, delivery: Delivery, records: Records) -> Delivery:
+    """The delivery, with the version that it replaces: of the record before it, or what that one replaced itself."""
+    before = records.get(Delivery, spec.name, RAW, delivery.partition)
+    if before is None:
+        return delivery
+    replaced = before.corrects if before.version == delivery.version else before.version
+    return delivery.model_copy(update={"corrects": replaced})
+
+
+def _metadata(spec: ModelSpec, delivery: Delivery, blobs: Blobs) -> dict[str, Any]:
+    files = [*delivery.origins, *delivery.files]
+    rows = [
+        dg.TableRecord(
+            {
+                "file": file.name,
+                "bytes": file.bytes,
+                "sha256": file.sha256,
+                "changed": file.modified.isoformat(),
+                "stored_at": blobs.uri(file.sha256),
+            }
+        )
+        for file in files[:SHOWN]
+    ]
+    entries: dict[str, Any] = {
+        "files": dg.MetadataValue.table(rows),
+        "file_count": len(files),
+        "bytes": sum(file.bytes for file in files),
+        "delivered": dg.MetadataValue.timestamp(max(file.modified for file in files)),
+        "source": _source(spec),
+        "is_correction": delivery.corrects is not None,
+    }
+    if delivery.corrects is not None:
+        entries["corrects_version"] = delivery.corrects
+    if delivery.also_named:
+        entries["same_bytes_also_named"] = ", ".join(delivery.also_named[:SHOWN])
+    return entries
+
+
+def _source(spec: ModelSpec) -> str:
+    if isinstance(spec.source, FileSource):
+        return landing(spec.source.uri).where
+    return f"{spec.source.url_env}: {spec.source.query}"
+
+
+def _failure(spec: ModelSpec, fetched: Fetched) -> dg.Failure:
+    """Names every partition whose delivery could not be fetched."""
+    total = len(fetched.problems) + len(fetched.deliveries)
+    lines = [f"{spec.name}/{RAW}[{partition}]: {reason}" for partition, reason in fetched.problems.items()]
+    more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
+    return dg.Failure(
+        f"{len(lines)} of {total} deliveries could not be fetched from {_source(spec)}; the others are kept.\n"
+        + "\n".join([*lines[:SHOWN], *more])
+        + "\nHave the producer deliver them again, and materialize these partitions.",
+        allow_retries=False,
+    )

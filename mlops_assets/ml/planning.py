@@ -1,0 +1,204 @@
+"""Which runs the deliveries of a model ask for, decided from what lies there and what was done with it.
+
+A delivery is asked for once. A run that died before it came to a verdict is asked for once more, then given up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import Field
+
+from mlops_assets.ml.spec import ModelSpec, Value, digest_of
+
+MAX_PARTITIONS = 400
+ATTEMPTS = 2
+VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
+MONITORING = ("drift_report",)
+TRAINING = ("trained_model", "evaluation_report", "registered_version")
+
+
+class Request(Value):
+    """One run: for neighbouring partitions with the versions delivered, or for training alone when there are none."""
+
+    run_key: str
+    deliveries: dict[str, str]
+    assets: tuple[str, ...]
+    reason: Literal["new_data", "corrected_data", "training"]
+    because: str
+    attempt: int = 1
+
+
+class Memory(Value):
+    """What the sensor remembers between two looks: little, however many files there are.
+
+    `asked` are the requests of which no verdict is known yet, `given_up` versions that runs died on, `trained_on` the
+    validated state that was trained on or asked to be, `growing` when a file was first seen at a size and time of
+    change, and `looked_to` the newest window that a database was asked for.
+    """
+
+    asked: tuple[Request, ...] = ()
+    given_up: dict[str, str] = Field(default_factory=dict)
+    trained_on: str | None = None
+    requests: int = 0
+    growing: dict[str, tuple[int, int, float]] = Field(default_factory=dict)
+    looked_to: str | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What is known at one look.
+
+    `found` maps partitions to the versions that lie in the source, `held` to those that `raw_data` holds, `validated`
+    to the content of `validated_features`. `unlearned` says which of the newest of those the newest candidate has not
+    learned from. `died` are the requests whose run ended without a verdict.
+    """
+
+    found: Mapping[str, str]
+    held: Mapping[str, str]
+    validated: Mapping[str, str]
+    unlearned: Callable[[], Sequence[str]] = tuple
+    champion: bool = False
+    reported: Set[str] = frozenset()
+    died: tuple[Request, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The requests to make, what to remember, and what was left alone with the reason."""
+
+    requests: tuple[Request, ...]
+    memory: Memory
+    left: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Task:
+    partition: str
+    version: str
+    attempt: int
+    drift: bool
+
+
+def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str], int]) -> Plan:
+    """Decide. `position` numbers partitions so that neighbours, which one run may cover, differ by one."""
+    tasks, given_up, left = _tasks(state, memory, position)
+    groups = _groups(tasks, position)
+    learn = spec.training.trigger == "new_data" or not state.champion
+    enough = len(state.validated.keys() | {task.partition for task in tasks}) >= spec.training.min_partitions
+    train = learn and enough and len(groups) == 1
+    number = memory.requests
+    requests = [
+        _request(spec.name, group, train, number + offset, state.held) for offset, group in enumerate(groups, 1)
+    ]
+    trained_on = _exhausted(state) or memory.trained_on
+    if not groups and learn and enough:
+        requests = [*_training_alone(spec, state, memory, trained_on)]
+        trained_on = digest_of(dict(state.validated))
+    remembered = memory.model_copy(
+        update={
+            "asked": tuple(requests),
+            "given_up": given_up,
+            "trained_on": trained_on,
+            "requests": number + len(requests),
+        }
+    )
+    return Plan(tuple(requests), remembered, left)
+
+
+def _tasks(
+    state: State, memory: Memory, position: Callable[[str], int]
+) -> tuple[list[_Task], dict[str, str], dict[str, str]]:
+    """What is to be done, in order; the versions given up; and what is left alone, with the reason."""
+    again = {
+        partition: request
+        for request in state.died
+        for partition, version in request.deliveries.items()
+        if state.found.get(partition) == version
+    }
+    given_up = {key: version for key, version in memory.given_up.items() if state.found.get(key) == version}
+    given_up |= {key: state.found[key] for key, request in again.items() if request.attempt >= ATTEMPTS}
+    there = {version: key for key, version in state.held.items() if state.found.get(key, version) == version}
+    due = [key for key, version in state.found.items() if state.held.get(key) != version or key in again]
+    tasks, left = [], {}
+    for key in sorted(due, key=position):
+        version = state.found[key]
+        owner = there.setdefault(version, key)
+        if given_up.get(key) == version:
+            left[key] = f"runs died on it {ATTEMPTS} times; materialize it by hand, or deliver it again"
+        elif owner != key:
+            left[key] = f"holds the same bytes as {owner}: delivered twice, counted once"
+        else:
+            tasks.append(_task(key, state, again.get(key)))
+    return tasks, given_up, left
+
+
+def _task(key: str, state: State, died: Request | None) -> _Task:
+    """Drift is judged where a champion is that cannot have learned from the partition, or that judged it before."""
+    judged = (
+        key not in state.held or key in state.reported or (died is not None and set(MONITORING) <= set(died.assets))
+    )
+    return _Task(key, state.found[key], died.attempt + 1 if died else 1, state.champion and judged)
+
+
+def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Task]]:
+    """Neighbours that one run can treat alike, at most MAX_PARTITIONS together."""
+    groups: list[list[_Task]] = []
+    for task in tasks:
+        last = groups[-1][-1] if groups else None
+        if (
+            last is not None
+            and position(task.partition) == position(last.partition) + 1
+            and (task.drift, task.attempt) == (last.drift, last.attempt)
+            and len(groups[-1]) < MAX_PARTITIONS
+        ):
+            groups[-1].append(task)
+        else:
+            groups.append([task])
+    return groups
+
+
+def _request(model: str, group: list[_Task], train: bool, number: int, held: Mapping[str, str]) -> Request:
+    deliveries = {task.partition: task.version for task in group}
+    first, last = group[0].partition, group[-1].partition
+    corrected = sum(1 for key in deliveries if key in held)
+    what = first if first == last else f"{len(group)} partitions, {first} to {last}"
+    return Request(
+        run_key=f"{model}/{first}/{last}/{digest_of([number, group[0].attempt, deliveries])[:16]}",
+        deliveries=deliveries,
+        assets=VALIDATION + (MONITORING if group[0].drift else ()) + (TRAINING if train else ()),
+        reason="corrected_data" if corrected else "new_data",
+        because=what,
+        attempt=group[0].attempt,
+    )
+
+
+def _exhausted(state: State) -> str | None:
+    """The validated state that training died on for the last time."""
+    tried = any(request.attempt >= ATTEMPTS and set(TRAINING) <= set(request.assets) for request in state.died)
+    return digest_of(dict(state.validated)) if tried else None
+
+
+def _training_alone(spec: ModelSpec, state: State, memory: Memory, trained_on: str | None) -> Iterator[Request]:
+    """A run of training alone, where the newest validated partitions are not what the newest candidate learned from."""
+    died = next((request for request in state.died if not request.deliveries), None)
+    validated = dict(state.validated)
+    if trained_on == digest_of(validated) and (died is None or died.attempt >= ATTEMPTS):
+        return
+    if unlearned := state.unlearned():
+        attempt = died.attempt + 1 if died and trained_on == digest_of(validated) else 1
+        yield Request(
+            run_key=f"{spec.name}/training/{digest_of([memory.requests + 1, attempt, validated])[:16]}",
+            deliveries={},
+            assets=TRAINING,
+            reason="training",
+            because=f"{len(unlearned)} validated partitions are not learned from yet, the newest {unlearned[-1]}",
+            attempt=attempt,
+        )
+
+
+def unlearned(validated: Mapping[str, str], learned: Mapping[str, str]) -> list[str]:
+    """The partitions whose delivery (its version, by partition) is not what a candidate learned from."""
+    return [partition for partition, delivery in validated.items() if learned.get(partition) != delivery]

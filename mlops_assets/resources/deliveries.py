@@ -1,0 +1,368 @@
+"""Deliveries: what lies in a model's source, and its bytes kept as they are. Which runs follow is decided elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, BinaryIO, NamedTuple, TypeVar
+
+import dagster as dg
+
+from mlops_assets.ml import sources
+from mlops_assets.ml.planning import Memory
+from mlops_assets.ml.reading import EXTRACT, UnreadableFileError, extract, read_text
+from mlops_assets.ml.sources import DONE, MANIFEST, DeliveredFile, Delivery, Promise, Sighting
+from mlops_assets.ml.spec import FileSource, ModelSpec, SqlSource, digest_of
+from mlops_assets.ml.windows import Windows
+from mlops_assets.resources.blobs import Blobs, filesystem, write_atomically
+from mlops_assets.resources.database import Database
+from mlops_assets.resources.landing import ChangedWhileReadError, UnreachableSourceError, landing
+
+Result = TypeVar("Result")
+BYTES_A_LOOK = 2 << 30
+WINDOWS_A_LOOK = 50
+ROWS_A_LOOK = 2_000_000
+MAX_MANIFEST = 1 << 16
+CHUNK = 1 << 20
+RACY = timedelta(seconds=2)
+
+
+class RefusedFileError(dg.DagsterError):
+    """A file that is not what its producer promised."""
+
+
+class PostponedError(dg.DagsterError):
+    """A file that is left to a later look."""
+
+
+@dataclass
+class Look:
+    """What lies in a source: the version of each delivery, and what waits or was refused with the reason."""
+
+    where: str
+    files: int = 0
+    newest: str | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+    waiting: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    notes: dict[str, str] = field(default_factory=dict)
+    growing: dict[str, tuple[int, int, float]] = field(default_factory=dict)
+    looked_to: str | None = None
+
+
+class Fetched(NamedTuple):
+    """What was fetched, by partition, and the partitions that could not be, with the reason."""
+
+    deliveries: dict[str, Delivery]
+    problems: dict[str, str]
+
+
+class Part(NamedTuple):
+    """The rows of one partition that were cut out of a file: a stored Parquet extract."""
+
+    sha256: str
+    bytes: int
+
+
+class Deliveries(dg.ConfigurableResource):
+    """The sources of models. What is kept under `root/cache` only saves time: it can be deleted whenever."""
+
+    root: str
+
+    def look(self, spec: ModelSpec, blobs: Blobs, now: datetime, memory: Memory, again: Set[str] = frozenset()) -> Look:
+        """What lies in the model's source at `now`. A database is asked for the windows in `again` as well."""
+        if isinstance(spec.source, FileSource):
+            return _Files(spec, spec.source, blobs, now, self.root, memory).look()
+        return _look_into_database(spec, spec.source, now, memory, again)
+
+    def fetch(self, spec: ModelSpec, partitions: Sequence[str], blobs: Blobs, now: datetime) -> Fetched:
+        """Store the bytes of these partitions' deliveries. One that cannot be fetched leaves the others alone."""
+        if isinstance(spec.source, FileSource):
+            return _Files(spec, spec.source, blobs, now, self.root, Memory()).fetch(partitions)
+        return _fetch_from_database(spec, spec.source, partitions, blobs, now)
+
+
+class _Files:
+    """One look into a folder or object store."""
+
+    def __init__(
+        self, spec: ModelSpec, source: FileSource, blobs: Blobs, now: datetime, root: str, memory: Memory
+    ) -> None:
+        self._spec, self._source, self._blobs, self._now, self._root = spec, source, blobs, now, root
+        self._memory = memory
+        self._landing = landing(source.uri)
+        listing = self._landing.list(depth=max(pattern.count("/") for pattern in source.files))
+        self._there = {file.name: file for file in listing.files}
+        self._sorted = sources.sort_out(listing.files, source.files, spec.partitions, now)
+        self._cache = _Cache(root, digest_of([spec.name, source.uri])[:32])
+        self._spent = 0
+        data = [name for name in self._there if not name.endswith((MANIFEST, DONE))]
+        self._found = Look(
+            where=self._landing.where,
+            files=len(data),
+            newest=max(data, key=lambda name: self._there[name].modified, default=None),
+            waiting=self._sorted.waiting,
+            refused=listing.refused | self._sorted.refused,
+            others=self._sorted.others,
+        )
+
+    def look(self) -> Look:
+        """The version of each delivery. Unknown bytes are read up to BYTES_A_LOOK; the next look goes on from there."""
+        digests: dict[str, list[str]] = {}
+        for partition, files in self._sorted.partitions.items():
+            known = self._each(files, self._digest)
+            if len(known) == len(files):
+                digests[partition] = known
+        for parts in self._each(self._sorted.to_split, lambda file: self._parts(file, self._digest(file))):
+            for partition, part in parts.items():
+                digests.setdefault(partition, []).append(part.sha256)
+        self._found.versions = {partition: sources.version_of(each) for partition, each in digests.items()}
+        self._leave_open_windows()
+        self._cache.save(self._there)
+        return self._found
+
+    def fetch(self, partitions: Sequence[str]) -> Fetched:
+        """Store what lies there for `partitions`."""
+        parts: dict[str, list[tuple[DeliveredFile, Part]]] = {}
+        for origin, cut in self._each(self._sorted.to_split, self._kept_parts):
+            for partition, part in cut.items():
+                parts.setdefault(partition, []).append((origin, part))
+        fetched = Fetched({}, {})
+        for partition in partitions:
+            files = self._sorted.partitions.get(partition, [])
+            kept = self._each(files, self._kept)
+            if len(kept) < len(files) or not (kept or partition in parts):
+                fetched.problems[partition] = self._problem(files)
+            else:
+                fetched.deliveries[partition] = self._delivery(partition, kept, parts.get(partition, []))
+        return fetched
+
+    def _each(self, files: Iterable[Sighting], work: Callable[[Sighting], Result]) -> list[Result]:
+        """The results for the files that can be worked on; the others are noted as waiting or refused."""
+        results = []
+        for file in files:
+            try:
+                self._refuse_growing(file)
+                results.append(work(file))
+            except (PostponedError, ChangedWhileReadError) as error:
+                self._found.waiting[file.name] = str(error)
+            except (RefusedFileError, UnreadableFileError, UnreachableSourceError) as error:
+                self._found.refused[file.name] = str(error).removeprefix(f"{file.name} ")
+        return results
+
+    def _refuse_growing(self, file: Sighting) -> None:
+        size, modified, first = self._memory.growing.get(file.name, (-1, -1, 0.0))
+        same = (size, modified) == file[1:]
+        first_seen = datetime.fromtimestamp(first, self._now.tzinfo) if same else None
+        if sources.still_growing(file, self._there, self._source.settle_seconds, self._now, first_seen):
+            self._found.growing[file.name] = (*file[1:], first if same else self._now.timestamp())
+            raise PostponedError(f"it may still grow: changed less than {self._source.settle_seconds:g} s ago")
+        if file.bytes > self._source.max_bytes:
+            raise RefusedFileError(f"it has {file.bytes} bytes; source.max_bytes is {self._source.max_bytes}")
+
+    def _digest(self, file: Sighting) -> str:
+        """The SHA-256 of a file that is what its manifest promises."""
+        sha256 = self._remembered(file, _sha256)
+        self._promise(file, sha256)
+        return sha256
+
+    def _remembered(self, file: Sighting, read: Callable[[BinaryIO], str]) -> str:
+        """What `read` makes of a file, from an earlier look where it has not changed since."""
+        known = self._cache.get(file)
+        if known is not None:
+            return known
+        if self._spent and self._spent + file.bytes > BYTES_A_LOOK:
+            raise PostponedError("it is new, and will be read at the next look")
+        self._spent += file.bytes
+        with self._landing.opened(file.name) as stream:
+            known = read(stream)
+        if self._now - file.changed > RACY:
+            self._cache.put(file, known)
+        return known
+
+    def _promise(self, file: Sighting, sha256: str) -> Promise:
+        """What the manifest beside a file says, once size and digest are found to be as it promises."""
+        manifest = self._there.get(file.name + MANIFEST)
+        if manifest is None:
+            return Promise()
+        text = self._remembered(manifest, lambda stream: stream.read(MAX_MANIFEST).decode(errors="replace"))
+        try:
+            promise = sources.promise(text)
+        except ValueError as error:
+            raise RefusedFileError(f"its manifest cannot be understood: {error}") from error
+        if broken := promise.broken_by(file.bytes, sha256):
+            raise RefusedFileError(broken)
+        return promise
+
+    def _kept(self, file: Sighting) -> DeliveredFile:
+        """Store a file's bytes, as they are at one moment."""
+        with self._landing.opened(file.name) as stream:
+            sha256, size = self._blobs.put(stream)
+        if size != file.bytes:
+            raise ChangedWhileReadError("it was written to while it was read.")
+        rows = self._promise(file, sha256).rows
+        return DeliveredFile(name=file.name, sha256=sha256, bytes=size, modified=file.changed, rows=rows)
+
+    def _kept_parts(self, file: Sighting) -> tuple[DeliveredFile, dict[str, Part]]:
+        origin = self._kept(file)
+        return origin, self._parts(file, origin.sha256)
+
+    def _parts(self, file: Sighting, sha256: str) -> dict[str, Part]:
+        """The extracts that a file is cut into, by partition; cut again only when one is not stored any more."""
+        read_as = self._source.model_dump(mode="json", include={"format", "delimiter", "null_values"})
+        cut_as = self._spec.model_dump(mode="json", include={"partitions", "time"})
+        path = f"cache/splits/{digest_of([sha256, file.name.rpartition('.')[2], read_as, cut_as])}.json"
+        known = _load(self._root, path)
+        parts = {partition: Part(*part) for partition, part in known.get("parts", {}).items()}
+        if not known or not all(self._blobs.exists(part.sha256) for part in parts.values()):
+            parts, before = self._cut(file, sha256)
+            known = {"parts": parts, "before": before}
+            write_atomically(self._root, path, iter([json.dumps(known).encode()]))
+        if known["before"]:
+            start = self._spec.partitions.start
+            self._found.notes[file.name] = f"{known['before']} rows lie before the declared start {start}"
+        return parts
+
+    def _cut(self, file: Sighting, sha256: str) -> tuple[dict[str, Part], int]:
+        if not self._blobs.exists(sha256) and self._kept(file).sha256 != sha256:
+            raise ChangedWhileReadError("it was replaced while it was read.")
+        rows = self._promise(file, sha256).rows
+        with self._blobs.open(sha256) as stream:
+            table = read_text(stream, file.name, self._source, rows)
+        tables, before = sources.split(table, file.name, self._spec.time, self._spec.partitions, self._now)
+        del table
+        parts = {}
+        for partition in sorted(tables):
+            content = extract(tables.pop(partition))
+            parts[partition] = Part(self._blobs.put_bytes(content), len(content))
+        return parts, before
+
+    def _leave_open_windows(self) -> None:
+        if not self._sorted.to_split:
+            return
+        windows = Windows.of(self._spec.partitions)
+        for partition in list(self._found.versions):
+            if windows.position(partition) > windows.last(self._now):
+                del self._found.versions[partition]
+                self._found.waiting[partition] = "its window is not over"
+
+    def _delivery(
+        self, partition: str, kept: Sequence[DeliveredFile], parts: Sequence[tuple[DeliveredFile, Part]]
+    ) -> Delivery:
+        cut = [
+            DeliveredFile(
+                name=f"{origin.name}/{partition}{EXTRACT}",
+                sha256=part.sha256,
+                bytes=part.bytes,
+                modified=origin.modified,
+            )
+            for origin, part in parts
+        ]
+        once = {file.sha256: file for file in reversed([*kept, *cut])}
+        files = sorted(once.values(), key=lambda file: file.name)
+        return Delivery(
+            model=self._spec.name,
+            partition=partition,
+            files=tuple(files),
+            origins=tuple(origin for origin, _ in parts),
+            also_named=tuple(file.name for file in [*kept, *cut] if once[file.sha256] != file),
+        )
+
+    def _problem(self, files: Sequence[Sighting]) -> str:
+        reasons = self._found.refused | self._found.waiting
+        ours = {file.name: reasons[file.name] for file in files if file.name in reasons}
+        if files:
+            return sources.several(ours)
+        others = f" ({sources.several(reasons)})" if reasons else ""
+        return f"nothing is delivered for it among {self._found.files} files in {self._found.where}{others}"
+
+
+def _sha256(stream: BinaryIO) -> str:
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
+class _Cache:
+    """What was made of files by name, valid as long as their size and time of change are the same."""
+
+    def __init__(self, root: str, name: str) -> None:
+        self._root, self._path = root, f"cache/deliveries/{name}.json"
+        self._known = _load(root, self._path)
+        self._learned = False
+
+    def get(self, file: Sighting) -> str | None:
+        size, modified, value = self._known.get(file.name, (None, None, None))
+        return value if (size, modified) == file[1:] else None
+
+    def put(self, file: Sighting, value: str) -> None:
+        self._known[file.name] = [*file[1:], value]
+        self._learned = True
+
+    def save(self, there: Mapping[str, Sighting]) -> None:
+        """Keep what was learned, and forget files that are gone."""
+        if self._learned:
+            kept = {name: known for name, known in self._known.items() if name in there}
+            write_atomically(self._root, self._path, iter([json.dumps(kept).encode()]))
+
+
+def _load(root: str, path: str) -> dict[str, Any]:
+    """A file of the cache; nothing where there is none, or none that can be read."""
+    system, base = filesystem(root)
+    try:
+        with system.open_input_file(f"{base}/{path}") as stream:
+            return json.loads(stream.read())
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _look_into_database(spec: ModelSpec, source: SqlSource, now: datetime, memory: Memory, again: Set[str]) -> Look:
+    """The windows since the last look, the newest `lookback` of those before, and those in `again`."""
+    windows = Windows.of(spec.partitions)
+    first, last = windows.first(), windows.last(now)
+    fresh = first if memory.looked_to is None else windows.position(memory.looked_to) + 1
+    newer = list(range(fresh, last + 1))[:WINDOWS_A_LOOK]
+    older = {*range(max(first, last + 1 - source.lookback), min(fresh, last + 1)), *map(windows.position, again)}
+    look = Look(f"the database in {source.url_env}", looked_to=memory.looked_to)
+    rows = 0
+    with Database(source, spec.time.timezone) as database:
+        for number in sorted({*older, *newer}):
+            key = windows.key(number)
+            if rows > ROWS_A_LOOK:
+                look.waiting[key] = "it will be asked for at the next look"
+                continue
+            table = database.window(*windows.bounds(key))
+            rows += table.num_rows
+            look.looked_to = key if number in newer else look.looked_to
+            if table.num_rows:
+                look.files, look.newest = look.files + 1, key
+                look.versions[key] = sources.version_of([hashlib.sha256(extract(table)).hexdigest()])
+    return look
+
+
+def _fetch_from_database(
+    spec: ModelSpec, source: SqlSource, partitions: Sequence[str], blobs: Blobs, now: datetime
+) -> Fetched:
+    windows = Windows.of(spec.partitions)
+    fetched = Fetched({}, {})
+    with Database(source, spec.time.timezone) as database:
+        for partition in partitions:
+            try:
+                table = database.window(*windows.bounds(partition))
+            except (UnreachableSourceError, UnreadableFileError) as error:
+                fetched.problems[partition] = str(error)
+                continue
+            if not table.num_rows:
+                fetched.problems[partition] = f"the query of {source.url_env} gives no rows for it"
+                continue
+            content = extract(table)
+            file = DeliveredFile(
+                name=f"{partition}{EXTRACT}", sha256=blobs.put_bytes(content), bytes=len(content), modified=now
+            )
+            fetched.deliveries[partition] = Delivery(model=spec.name, partition=partition, files=(file,))
+    return fetched
