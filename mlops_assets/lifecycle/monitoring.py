@@ -1,7 +1,5 @@
 """`drift_report`, the check beside it, and the sensor that asks for retraining when drift lasts."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
