@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
+from unicodedata import normalize
 
 import numpy as np
 import pandas as pd
@@ -81,7 +82,8 @@ def series(values: pa.ChunkedArray, column: pandera.Column) -> pd.Series:
         found = values.to_pandas()
     if isinstance(found.dtype, pd.CategoricalDtype) and not isinstance(declared, pd.CategoricalDtype):
         found = found.astype(object)
-    return found if found.dtype == declared or str(declared) == "category" else column.dtype.coerce(found)
+    any_category = isinstance(declared, pd.CategoricalDtype) and declared.categories is None
+    return found if found.dtype == declared or any_category else column.dtype.coerce(found)
 
 
 def _numbers(cells: pa.ChunkedArray, column: pandera.Column) -> Cells:
@@ -154,7 +156,7 @@ def _text(cells: pa.ChunkedArray, column: pandera.Column) -> Cells:
     encoded = cells.unify_dictionaries().combine_chunks()
     encoded = encoded.chunk(0) if isinstance(encoded, pa.ChunkedArray) else encoded
     values = encoded.dictionary.cast(pa.string())
-    normal = pc.utf8_normalize(values, form="NFC")
+    normal = composed(values)
     broken = {"holds no control or invisible characters": _rows(encoded, pc.match_substring_regex(normal, HIDDEN))}
     declared = getattr(column.dtype.type, "categories", None)
     if declared is not None:
@@ -164,6 +166,16 @@ def _text(cells: pa.ChunkedArray, column: pandera.Column) -> Cells:
     else:
         encoded = pa.DictionaryArray.from_arrays(encoded.indices, values)
     return Cells(encoded, broken)
+
+
+def composed(values: pa.Array) -> pa.Array:
+    """The texts in Unicode's composed form, NFC: pyarrow 25 decomposes whatever form it is asked for."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pc.all(pc.string_is_ascii(values)).as_py() is not False:
+        return values
+    return pa.array([None if text is None else normalize("NFC", text) for text in values.to_pylist()], pa.string())
 
 
 def _rows(encoded: pa.DictionaryArray, broken: pa.Array) -> np.ndarray:

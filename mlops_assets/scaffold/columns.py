@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from mlops_assets.ml.cells import composed
 from mlops_assets.scaffold.sample import Sample, ScaffoldError
 
 if TYPE_CHECKING:
@@ -109,10 +110,8 @@ def _outwards(value: float, rounding: np.ufunc) -> float:
 
 def _text(name: str, cells: pa.ChunkedArray, missing: bool, is_target: bool) -> ColumnGuess:
     import pyarrow as pa
-    import pyarrow.compute as pc
 
-    texts = cells.drop_null().cast(pa.string()).unique()
-    values = sorted(set(pc.utf8_normalize(texts, form="NFC").to_pylist()))  # as validation compares them
+    values = sorted(set(composed(cells.drop_null().cast(pa.string()).unique()).to_pylist()))
     rules = _nullable(missing)
     if PERSONAL.search(name) and not is_target:
         return ColumnGuess(name, "pd.CategoricalDtype", {**rules, "metadata": {"pii": "direct"}}, "it looks personal")
