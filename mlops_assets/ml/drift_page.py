@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.monitoring import PREDICTION, ColumnEffect, DriftReport
-from mlops_assets.ml.pages import NO_SCRIPTS, Html, page, section, table, verdict
+from mlops_assets.ml.pages import NO_SCRIPTS, Html, page, plain, section, table, verdict
 from mlops_assets.ml.profiles import category_codes, numbers
 
 DRAWN = 20
@@ -69,12 +69,7 @@ def drawable(
 
 def inert(text: str) -> str:
     """Text that is markup in no page and a formula in no spreadsheet."""
-    return escape(_plain(text))
-
-
-def _plain(text: str) -> str:
-    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return f"'{printable}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable
+    return escape(plain(text))
 
 
 def _undrawable(reference: pd.DataFrame, current: pd.DataFrame, name: str) -> str | None:
@@ -141,7 +136,7 @@ def _table(effects: Sequence[ColumnEffect]) -> Html:
         ("column", "effect", "limit", "method", "weight", "missing before", "missing now", "new categories"),
         [
             (
-                _plain(effect.column),
+                effect.column,
                 verdict(f"{effect.effect:.4g}", good=not effect.beyond),
                 f"{effect.threshold:.4g}",
                 effect.method,
@@ -156,5 +151,4 @@ def _table(effects: Sequence[ColumnEffect]) -> Html:
 
 
 def _reasons(title: str, reasons: Mapping[str, str]) -> list[Html]:
-    rows = [(_plain(name), reason) for name, reason in reasons.items()]
-    return [section(title, table(("column", "because"), rows, numeric=2))] if rows else []
+    return [section(title, table(("column", "because"), list(reasons.items()), numeric=2))] if reasons else []

@@ -62,9 +62,20 @@ def verdict(text: str, *, good: bool) -> Html:
     return Html(f'<span class="{"good" if good else "bad"}">{escape(text)}</span>')
 
 
+def plain(text: str) -> str:
+    """Text that no spreadsheet takes for a formula, without characters that cannot be seen."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return f"'{printable}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else printable
+
+
 def _row(tag: str, cells: Sequence[str | float], numeric: int) -> str:
-    kinds = ["" if place < numeric else ' class="number"' for place in range(len(cells))]
-    return f"<tr>{''.join(f'<{tag}{kind}>{_html(cell)}</{tag}>' for kind, cell in zip(kinds, cells, strict=True))}</tr>"
+    parts = [
+        f"<{tag}>{_html(cell if isinstance(cell, Html) else plain(str(cell)))}</{tag}>"
+        if place < numeric
+        else f'<{tag} class="number">{_html(cell)}</{tag}>'
+        for place, cell in enumerate(cells)
+    ]
+    return f"<tr>{''.join(parts)}</tr>"
 
 
 def _paragraph(part: str) -> str:
