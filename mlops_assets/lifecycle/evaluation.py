@@ -59,15 +59,15 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         registry: Registry,
         tracking: Tracking,
         reports: Reports,
-    ) -> dg.MaterializeResult[EvaluationReport]:
+    ) -> Iterator[dg.MaterializeResult]:
         """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
         try:
             judged = _judge(spec, trained_model, records, tables, registry, tracking)
         except (EvaluationError, UnusablePredictionsError) as error:
             raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
         report = judged.report
-        tracking.log_metrics(trained_model, report.figures)
-        return dg.MaterializeResult(
+        tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
+        yield dg.MaterializeResult(
             value=report,
             data_version=dg.DataVersion(report.digest()),
             metadata=_metadata(report, _pictures(spec, judged, trained_model, registry), reports)

@@ -1,7 +1,5 @@
 """`registered_version`: the candidate's number in the registry, and whether it serves. It refuses by itself."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import dagster as dg
@@ -32,7 +30,7 @@ def registration(spec: ModelSpec) -> dg.Definitions:
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
         previous = registry.champion(spec.name)
-        tags = {**pictures.metric_tag(evaluation_report), "dagster_run_id": context.run_id}
+        tags = {**pictures.metric_tag(evaluation_report), "dagster_run_id": context.run.run_id}
         version = registry.register(trained_model, tags, evaluation_report.sentence)
         decision = _decision(spec, evaluation_report, previous, version)
         if decision.champion:

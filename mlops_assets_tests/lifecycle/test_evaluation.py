@@ -1,0 +1,139 @@
+"""`evaluation_report`, on real tables, MLflow and Dagster: what it judges, what it refuses, what a person sees."""
+
+import json
+
+import dagster as dg
+import pytest
+
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.training import Candidate
+from mlops_assets_tests import toy
+from mlops_assets_tests.lifecycle.stages import (
+    MONTHS,
+    checks,
+    failure,
+    materialized,
+    metadata,
+    run,
+    validate,
+    validated,
+)
+
+
+def report(shop):
+    return shop.resources["records"].get(EvaluationReport, "toy", "evaluation_report")
+
+
+def test_a_candidate_is_judged_on_the_newest_month_and_everything_is_said_and_saved(workshop):
+    shop = validated(workshop())
+    result = run(shop, "trained_model", "evaluation_report")
+    assert result.success
+    said = report(shop)
+    candidate = shop.resources["records"].get(Candidate, "toy", "trained_model")
+    assert (said.partitions, said.rows, said.candidate) == (("2024-03-01",), 300, candidate.model_sha256)
+    shown = metadata(result, "evaluation_report")
+    assert shown["summary"] == said.sentence
+    assert shown["mae"] == said.metrics["mae"].value
+    assert shown["predicted_against_actual"].startswith("![predicted against actual](data:image/svg+xml")
+    assert shown["mae_over_versions"].startswith("![mae over versions](data:image/svg+xml")
+    folder = shop.home / "reports" / "toy" / "evaluation"
+    (page,), (record,) = folder.glob("*.html"), folder.glob("*.json")
+    assert said.sentence in page.read_text()
+    assert EvaluationReport.model_validate(json.loads(record.read_text())) == said
+    assert shown["report"].endswith(f"toy/evaluation/{page.name}")
+    assert all(check.passed for check in checks(result).values())
+    assert set(checks(result)) == {"clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"}
+
+
+def test_metrics_of_the_hold_out_are_in_the_candidates_mlflow_run(workshop):
+    shop = validated(workshop())
+    assert run(shop, "trained_model", "evaluation_report").success
+    from mlflow import MlflowClient
+
+    found = MlflowClient(shop.resources["tracking"].tracking_uri).get_run(report(shop).mlflow_run_id)
+    assert found.data.metrics["holdout_mae"] == pytest.approx(report(shop).metrics["mae"].value)
+    assert found.data.metrics["holdout_skill"] == pytest.approx(report(shop).skill)
+
+
+def test_the_same_candidate_judged_twice_gives_the_same_report(workshop):
+    shop = validated(workshop())
+    assert run(shop, "trained_model", "evaluation_report").success
+    first = report(shop)
+    assert run(shop, "evaluation_report").success
+    assert report(shop) == first
+
+
+def test_a_failed_gate_blocks_registration_in_the_same_run_and_shows_its_numbers(workshop):
+    shop = validated(workshop(gates=[{"metric": "skill", "at_least": 0.999}]))
+    result = run(shop)
+    check = checks(result)["clears_every_gate"]
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.ERROR
+    assert "skill is" in check.description
+    assert "the gate asks for at least 0.999" in check.description
+    assert "registered_version" not in materialized(result)
+    assert shop.resources["registry"].versions("toy") == ()
+
+
+def test_a_candidate_worse_than_the_naive_guess_is_a_warning_not_a_block(workshop):
+    silly = {"path": "sklearn.dummy.DummyRegressor", "params": {"strategy": "constant", "constant": 1e3}}
+    shop = validated(workshop(gates=[], estimator=silly))
+    result = run(shop)
+    check = checks(result)["beats_the_naive_baseline"]
+    assert not check.passed
+    assert check.severity == dg.AssetCheckSeverity.WARN
+    assert "registered_version" in materialized(result)
+
+
+def test_rows_that_changed_after_training_cannot_judge(workshop):
+    shop = validated(workshop())
+    assert run(shop, "trained_model").success
+    validate(shop, MONTHS[-1], toy.rows(MONTHS[-1], seed=1))
+    result = run(shop, "evaluation_report")
+    assert not result.success
+    assert "2024-03-01 of validated_features changed after the candidate was trained" in failure(result)
+
+
+def test_a_changed_file_is_never_read_as_if_it_were_the_one_that_was_written(workshop):
+    shop = validated(workshop())
+    assert run(shop, "trained_model").success
+    (file,) = (shop.home / "tables" / "toy" / "validated_features" / "partition=2024-03-01").glob("*.parquet")
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    result = run(shop, "evaluation_report")
+    assert not result.success
+    assert "holds other bytes than were written" in failure(result)
+    assert report(shop) is None
+
+
+def test_the_next_candidate_is_compared_with_the_champion_on_the_same_rows(workshop):
+    shop = validated(workshop())
+    assert run(shop).success
+    assert report(shop).champion is None
+    assert report(shop).champion_absent == "There is no champion yet."
+    validate(shop, toy.MONTHS[3])
+    result = run(shop, "trained_model", "evaluation_report")
+    assert result.success
+    found = report(shop).champion
+    assert (found.champion_version, found.partitions, found.rows) == (1, ("2024-04-01",), 300)
+    assert "champion v1" in metadata(result, "evaluation_report")["summary"]
+
+
+def test_the_champion_is_not_compared_with_itself(workshop):
+    shop = validated(workshop())
+    assert run(shop).success
+    assert run(shop, "evaluation_report").success
+    assert report(shop).champion_absent == "The candidate is champion v1 itself."
+
+
+def test_a_slice_by_personal_data_hides_its_values(workshop):
+    shop = validated(workshop(contract="mlops_assets_tests.lifecycle.test_evaluation.PersonalContract"))
+    assert run(shop, "trained_model", "evaluation_report").success
+    assert {part.value for part in report(shop).slices} == {"group 1", "group 2", "group 3"}
+
+
+class PersonalContract(toy.Contract):
+    """The toy's contract, with a personal column."""
+
+    kind: toy.Series[toy.pd.CategoricalDtype] = toy.pa.Field(isin=["a", "b", "c"], metadata={"pii": "quasi"})
