@@ -24,6 +24,7 @@ from mlops_assets.ml.validation import ValidatedPartition
 
 IMPORTANCE_ROWS = 2_000
 PREDICTION_ROWS = 50_000
+PARALLEL_ROWS = 100_000
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
 PACKAGE = Path(__file__).parents[1]
 LOCKS = (PACKAGE.parent / "requirements" / "runtime.txt", PACKAGE / "requirements.txt")
@@ -126,21 +127,14 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     """
     from threadpoolctl import threadpool_limits
 
-    from mlops_assets.ml.features import pipeline
-
     inputs = needed_inputs(spec, inputs)
     rows = _labelled(rows, spec)
     refuse_leaks(rows, spec, inputs)
     target = _plain(rows[spec.target], spec.task)
-    try:
-        model = pipeline(spec).fit(rows[list(inputs)], target)
-    except ValueError as error:
-        raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
-    content = dump_model(model)
+    content = dump_model(_fitted(rows[list(inputs)], target, spec))
     sha256 = hashlib.sha256(content).hexdigest()
     served = load_model(content, sha256, trusted_types(spec.model_dump(mode="json")))
     shown = [name for name in inputs if name not in personal]
-    # Many short parallel regions cost ten times their work in threads that wait for each other.
     with threadpool_limits(1, "openmp"):
         predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
         importance = _importance(served, rows, target, spec, inputs)
@@ -199,6 +193,19 @@ def environment(spec: ModelSpec) -> dict[str, str]:
     extra = importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
     versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *extra})}
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
+    """The fitted pipeline. On few rows one thread: threads that wait for each other cost ten times the work itself."""
+    from threadpoolctl import threadpool_limits
+
+    from mlops_assets.ml.features import pipeline
+
+    with threadpool_limits(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
+        try:
+            return pipeline(spec).fit(rows, target)
+        except ValueError as error:
+            raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
 
 
 def _labelled(rows: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:
