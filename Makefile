@@ -11,6 +11,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-dep
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
 	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --all-extras
 
+export VIRTUAL_ENV := $(CURDIR)/.venv
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
@@ -36,7 +37,7 @@ check: $(INSTALLED) ## Lint, format, types, layers, definitions
 	@$(BIN)/ruff format --check $(wildcard $(PACKAGE))
 	@$(BIN)/ty check
 	@$(BIN)/lint-imports
-	@$(BIN)/dg check defs
+	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && cp dagster.yaml "$$home" && DAGSTER_HOME="$$home" $(BIN)/dg check defs
 	@$(BIN)/mlops-assets check
 
 faults: $(INSTALLED) ## Run the fault tests and write their figures into docs/faults.md

@@ -61,8 +61,8 @@ print(json.dumps([mlops_assets.__file__, keys]))
 
 def test_the_instance_is_prepared_from_the_wheel(installed, tmp_path):
     program = "from mlops_assets.instance import prepare; print((prepare('home') / 'dagster.yaml').read_text())"
-    environment = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    finished = subprocess.run([installed, "-c", program], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    finished = subprocess.run([installed, "-c", program], cwd=tmp_path, env=elsewhere, capture_output=True, check=True)
     assert finished.stdout.decode().strip() == (ROOT / "dagster.yaml").read_text().strip()
 
 
