@@ -15,14 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mlops_assets.ml.reading import EXTRACT, UnreadableFileError, read
+from mlops_assets.ml.reading import UnreadableFileError
 from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Time, Value, digest_of
 from mlops_assets.ml.windows import Windows
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-__all__ = ["EXTRACT", "DeliveredFile", "Delivery", "UnreadableFileError", "read"]
 
 MANIFEST, DONE = ".manifest.json", ".done"
 SKEW = timedelta(days=1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
+import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
 
 CHUNK = 1 << 20
+REMEDY = "Restore the file from a backup, or have the delivery sent again."
 
 
 class CorruptBytesError(dg.DagsterError):
@@ -32,31 +35,46 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
     return system, path.rstrip("/")
 
 
-def write_atomically(root: str, relative: str, chunks: Iterator[bytes]) -> None:
+def write_atomically(root: str, relative: str, chunks: Iterable[bytes]) -> None:
     """Write `chunks` to `root/relative` so that a reader sees the old bytes or all the new ones, whatever dies when.
 
     Locally: a temporary file, fsync, rename, fsync of the folder. Object stores publish when the upload is completed.
     """
     system, base = filesystem(root)
     target = f"{base}/{relative}"
-    if system.type_name != "local":
-        with system.open_output_stream(target) as stream:
-            for chunk in chunks:
-                stream.write(chunk)
+    if system.type_name == "local":
+        with _temporary(Path(target).parent) as temporary:
+            _write(temporary, chunks)
+            _publish(temporary, Path(target))
         return
-    folder = Path(target).parent
+    with system.open_output_stream(target) as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+
+
+@contextmanager
+def _temporary(folder: Path) -> Generator[Path]:
+    """The name of a hidden file in `folder`, which is gone afterwards unless it was published."""
     folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{Path(target).name[:100]}.{uuid.uuid4().hex}.tmp"
+    path = folder / f".{uuid.uuid4().hex}.tmp"
     try:
-        with temporary.open("xb") as stream:
-            for chunk in chunks:
-                stream.write(chunk)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(target)
+        yield path
     finally:
-        temporary.unlink(missing_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, chunks: Iterable[bytes]) -> None:
+    with path.open("xb") as stream:
+        for chunk in chunks:
+            stream.write(chunk)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _publish(temporary: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary.replace(target)
+    handle = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:
@@ -69,26 +87,27 @@ class Blobs(dg.ConfigurableResource):
     root: str
 
     def put(self, stream: BinaryIO) -> tuple[str, int]:
-        """Store what `stream` holds and return its SHA-256 (hex) and size. Known bytes are not written again."""
-        import tempfile
-
-        digest, size = hashlib.sha256(), 0
+        """Store what `stream` holds and return its SHA-256 (hex) and size. Intact bytes are not written again."""
+        counted = _Counted(stream)
+        system, base = filesystem(self.root)
+        if system.type_name == "local":
+            with _temporary(Path(base, "raw")) as temporary:
+                _write(temporary, counted)
+                if not self._intact(counted.sha256):
+                    _publish(temporary, Path(base, _path(counted.sha256)))
+            return counted.sha256, counted.size
         with tempfile.SpooledTemporaryFile(max_size=64 * CHUNK) as copy:
-            while chunk := stream.read(CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
-                copy.write(chunk)
-            sha256 = digest.hexdigest()
-            if not self.exists(sha256):
+            copy.writelines(counted)
+            if not self._intact(counted.sha256):
                 copy.seek(0)
-                write_atomically(self.root, _path(sha256), iter(lambda: copy.read(CHUNK), b""))
-        return sha256, size
+                write_atomically(self.root, _path(counted.sha256), iter(lambda: copy.read(CHUNK), b""))
+        return counted.sha256, counted.size
 
     def put_bytes(self, content: bytes) -> str:
-        """Store `content` and return its SHA-256 (hex)."""
+        """Store `content` and return its SHA-256 (hex). Intact bytes are not written again."""
         sha256 = hashlib.sha256(content).hexdigest()
-        if not self.exists(sha256):
-            write_atomically(self.root, _path(sha256), iter([content]))
+        if not self._intact(sha256):
+            write_atomically(self.root, _path(sha256), [content])
         return sha256
 
     def exists(self, sha256: str) -> bool:
@@ -98,29 +117,56 @@ class Blobs(dg.ConfigurableResource):
         system, base = filesystem(self.root)
         return system.get_file_info(f"{base}/{_path(sha256)}").type == fs.FileType.File
 
+    def _intact(self, sha256: str) -> bool:
+        """Whether bytes of this digest are stored, and still have it: damaged ones are to be replaced."""
+        system, base = filesystem(self.root)
+        try:
+            with system.open_input_stream(f"{base}/{_path(sha256)}") as stored:
+                return hashlib.file_digest(stored, "sha256").hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
     def uri(self, sha256: str) -> str:
         """Where the bytes of this digest are."""
         return f"{self.root}/{_path(sha256)}"
 
     def read(self, sha256: str) -> bytes:
-        """The bytes of this digest. Raises CorruptBytesError when what is stored has another digest."""
-        with self.open(sha256) as stream:
-            return stream.read()
-
-    @contextmanager
-    def open(self, sha256: str) -> Iterator[BinaryIO]:
-        """The bytes of this digest as a seekable stream, verified before the first byte is given out."""
+        """The bytes of this digest. Raises CorruptBytesError when what is stored has another digest, or is gone."""
         system, base = filesystem(self.root)
         path = f"{base}/{_path(sha256)}"
-        with system.open_input_file(path) as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-            if found != sha256:
-                raise CorruptBytesError(
-                    f"{path} holds other bytes than were stored: SHA-256 {found}, expected {sha256}. "
-                    "Restore the file from a backup, or have the delivery sent again."
-                )
-            stream.seek(0)
-            yield stream
+        try:
+            with system.open_input_stream(path) as stream:
+                content = stream.read()
+        except FileNotFoundError as error:
+            raise CorruptBytesError(f"{path} is gone. {REMEDY}") from error
+        if (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise CorruptBytesError(
+                f"{path} holds other bytes than were stored: SHA-256 {found}, expected {sha256}. {REMEDY}"
+            )
+        return content
+
+    @contextmanager
+    def open(self, sha256: str) -> Generator[BinaryIO]:
+        """The bytes of this digest as a seekable stream, verified before the first byte is given out."""
+        yield io.BytesIO(self.read(sha256))
+
+
+class _Counted:
+    """The chunks of a stream, whose digest and size are known when it has been read to its end."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self._stream, self._digest, self.size = stream, hashlib.sha256(), 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        while chunk := self._stream.read(CHUNK):
+            self._digest.update(chunk)
+            self.size += len(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        """The digest (hex) of what was read."""
+        return self._digest.hexdigest()
 
 
 def _path(sha256: str) -> str:

@@ -1,0 +1,90 @@
+import hashlib
+import io
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_assets.resources.blobs import CHUNK, Blobs, CorruptBytesError, write_atomically
+
+
+@pytest.fixture
+def blobs(tmp_path):
+    return Blobs(root=str(tmp_path))
+
+
+def stored(blobs):
+    return [path for path in Path(blobs.root).rglob("*") if path.is_file()]
+
+
+@settings(max_examples=40, deadline=None)
+@given(content=st.binary(max_size=200))
+def test_what_is_put_comes_back_under_its_sha256(content, tmp_path_factory):
+    blobs = Blobs(root=str(tmp_path_factory.mktemp("root")))
+    sha256, size = blobs.put(io.BytesIO(content))
+    assert (sha256, size) == (hashlib.sha256(content).hexdigest(), len(content))
+    assert blobs.read(sha256) == content
+    assert blobs.put_bytes(content) == sha256
+
+
+def test_more_than_one_chunk_is_stored_whole(blobs):
+    content = os.urandom(2 * CHUNK + 7)
+    sha256, size = blobs.put(io.BytesIO(content))
+    assert size == len(content)
+    assert blobs.read(sha256) == content
+
+
+def test_known_bytes_are_not_written_again(blobs):
+    sha256 = blobs.put_bytes(b"rows")
+    [path] = stored(blobs)
+    before = path.stat()
+    assert blobs.put(io.BytesIO(b"rows"))[0] == sha256
+    assert path.stat().st_ino == before.st_ino
+    assert stored(blobs) == [path]
+
+
+@pytest.mark.parametrize("put", [lambda blobs: blobs.put(io.BytesIO(b"rows")), lambda blobs: blobs.put_bytes(b"rows")])
+def test_bytes_that_rotted_are_refused_and_healed_by_the_same_delivery(blobs, put):
+    sha256 = blobs.put_bytes(b"rows")
+    [path] = stored(blobs)
+    path.write_bytes(b"rowz")
+    with pytest.raises(CorruptBytesError, match=f"{sha256}.*sent again"), blobs.open(sha256):
+        pass
+    put(blobs)
+    assert blobs.read(sha256) == b"rows"
+
+
+def test_bytes_that_are_gone_are_named(blobs):
+    with pytest.raises(CorruptBytesError, match="is gone"):
+        blobs.read("0" * 64)
+
+
+def test_a_stream_that_breaks_leaves_nothing_behind(blobs):
+    class Broken(io.BytesIO):
+        def read(self, size=-1):
+            if self.tell():
+                raise OSError("the cable was pulled")
+            return super().read(3)
+
+    with pytest.raises(OSError, match="cable"):
+        blobs.put(Broken(b"rows"))
+    assert stored(blobs) == []
+
+
+def test_a_write_that_breaks_leaves_the_old_bytes(tmp_path):
+    def broken():
+        yield b"new"
+        raise OSError("the disk is full")
+
+    write_atomically(str(tmp_path), "record", [b"old"])
+    with pytest.raises(OSError, match="full"):
+        write_atomically(str(tmp_path), "record", broken())
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
+
+
+def test_the_stream_given_out_can_be_searched(blobs):
+    with blobs.open(blobs.put_bytes(b"rows")) as stream:
+        stream.seek(2)
+        assert stream.read() == b"ws"
