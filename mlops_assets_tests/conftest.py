@@ -11,6 +11,7 @@ from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # small fits: threads that wait for each other cost ten times the work
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
