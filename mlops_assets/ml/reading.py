@@ -267,7 +267,7 @@ def _parsed(content: bytes, name: str, source: FileSource, types: Mapping[str, p
         _, bad = parse(threads=False)  # only then does Arrow say which row it was
         shown = ", ".join(str(row.number) for row in bad[:SHOWN])
         raise UnreadableFileError(
-            name, f"has {len(bad)} rows with another number of fields than its header: row {shown}"
+            name, f"has rows with another number of fields than its header, {len(bad)} in all: row {shown}"
         )
     return table
 
@@ -321,12 +321,16 @@ def _line_by_line(content: bytes, name: str) -> pa.Table:
     for number, line in enumerate(io.BytesIO(content), 1):
         if line.strip():
             try:
-                records.append(json.loads(line, object_pairs_hook=_without_doubles))
+                record = json.loads(line, object_pairs_hook=_without_doubles)
             except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict):
+                records.append(record)
+            else:
                 bad.append(number)
     if bad:
         shown = ", ".join(map(str, bad[:SHOWN]))
-        raise UnreadableFileError(name, f"has {len(bad)} lines that are not JSON objects: line {shown}")
+        raise UnreadableFileError(name, f"has lines that are not JSON objects, {len(bad)} in all: line {shown}")
     names = list(dict.fromkeys(each for record in records for each in record))
     return pa.table({each: _column([record.get(each) for record in records]) for each in names})
 
