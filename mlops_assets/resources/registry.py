@@ -18,14 +18,15 @@ from mlops_assets.ml.registration import identity
 from mlops_assets.ml.spec import Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.tracking import Tracking
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+    from mlflow.entities.model_registry import ModelVersion
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.reign", "mlops.previous_champion"
-LOGGED = "models:/"
+LOGGED, MODEL_VERSIONS = "models:/", "mlflow.modelVersions"
 PATIENCE_SECONDS = 120
 
 
@@ -80,21 +81,20 @@ class Registry(dg.ConfigurableResource):
         Raises RegistryConflictError when the champion is neither `instead_of`, with which it was compared, nor already
         this version.
         """
-        model, number = version.model, str(version.number)
+        model = version.model
         with self._turn(model):
             holder = self._aliases(model).get(CHAMPION)
             if holder not in {instead_of, version.number}:
                 raise RegistryConflictError(
-                    f"{model}: v{number} was to follow champion v{instead_of}, and the champion is v{holder} now. "
-                    "Materialize evaluation_report and registered_version again."
+                    f"{model}: v{version.number} was to follow champion v{instead_of}, and the champion is v{holder} "
+                    "now. Materialize evaluation_report and registered_version again."
                 )
             if holder != version.number:
-                self._client.set_model_version_tag(model, number, PREVIOUS, "" if holder is None else str(holder))
+                self._tag(version, PREVIOUS, "" if holder is None else str(holder))
                 self._set_alias(model, CHAMPION, version.number)
-            now = self._version(model, version.number)
-            if now.reign is None or holder != version.number:
-                others = [v.reign or 0 for v in self.versions(model) if v.number != version.number]
-                self._client.set_model_version_tag(model, number, REIGN, str(1 + max(others, default=0)))
+            if holder != version.number or self._version(model, version.number).reign is None:
+                others = [known.reign or 0 for known in self.versions(model) if known.number != version.number]
+                self._tag(version, REIGN, str(1 + max(others, default=0)))
             return self._version(model, version.number)
 
     def champion(self, model: str) -> Version | None:
@@ -105,10 +105,11 @@ class Registry(dg.ConfigurableResource):
     def versions(self, model: str) -> tuple[Version, ...]:
         """Every version of a model, in ascending order."""
         found, token = [], None
-        while token is None or token:
-            page = self._client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
-            found += [_read(entry) for entry in page if CANDIDATE in entry.tags]
-            token = page.token or ""
+        with self._mlflow(f"list the versions of {model}") as client:
+            while token is None or token:
+                page = client.search_model_versions(f"name = '{model}'", max_results=1000, page_token=token)
+                found += [_read(entry) for entry in page if CANDIDATE in entry.tags]
+                token = page.token or ""
         return tuple(sorted(found, key=lambda version: version.number))
 
     def candidate(self, version: Version) -> Candidate:
@@ -140,11 +141,11 @@ class Registry(dg.ConfigurableResource):
     def _blobs(self) -> Blobs:
         return Blobs(root=self.root)
 
-    @property
-    def _client(self) -> MlflowClient:
-        from mlflow import MlflowClient
-
-        return MlflowClient(tracking_uri=self.tracking_uri, registry_uri=self.tracking_uri)
+    @contextmanager
+    def _mlflow(self, what: str) -> Iterator[MlflowClient]:
+        tracking = Tracking(root=self.root, tracking_uri=self.tracking_uri)
+        with tracking.asking(what):
+            yield tracking.client
 
     @contextmanager
     def _turn(self, model: str) -> Iterator[None]:
@@ -158,58 +159,69 @@ class Registry(dg.ConfigurableResource):
         with FileLock(lock, timeout=PATIENCE_SECONDS):
             yield
 
-    def _model(self, model: str) -> RegisteredModel | None:
+    def _aliases(self, model: str) -> dict[str, int]:
         from mlflow import MlflowException
 
-        try:
-            return self._client.get_registered_model(model)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
+        with self._mlflow(f"give the aliases of {model}") as client:
+            try:
+                found = client.get_registered_model(model).aliases
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                found = {}
+        return {alias: int(number) for alias, number in found.items()}
 
     def _ensure_model(self, model: str) -> None:
-        if self._model(model) is None:
-            self._client.create_registered_model(model)
+        from mlflow import MlflowException
 
-    def _aliases(self, model: str) -> dict[str, int]:
-        found = self._model(model)
-        return {} if found is None else {alias: int(number) for alias, number in found.aliases.items()}
+        with self._mlflow(f"register {model}") as client:
+            try:
+                client.create_registered_model(model)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
 
     def _create(self, candidate: Candidate, tags: Mapping[str, str], description: str | None) -> Version:
         record = self._blobs.put_bytes(candidate.model_dump_json().encode())
-        created = self._client.create_model_version(
-            candidate.model,
-            self._source(candidate),
-            run_id=candidate.mlflow_run_id,
-            tags={**tags, CANDIDATE: identity(candidate), RECORD: record},
-            description=description,
-            model_id=_logged_model(candidate),
-        )
+        with self._mlflow(f"register a version of {candidate.model}") as client:
+            created = client.create_model_version(
+                candidate.model,
+                self._source(candidate, client),
+                run_id=candidate.mlflow_run_id,
+                tags={**tags, CANDIDATE: identity(candidate), RECORD: record},
+                description=description,
+                model_id=_logged_model(candidate),
+            )
         return _read(created)
 
-    def _source(self, candidate: Candidate) -> str:
+    def _source(self, candidate: Candidate, client: MlflowClient) -> str:
         """Where MLflow finds the artifact. A server looks it up itself; the SQL store would ask the global client."""
         model_id = _logged_model(candidate)
         if model_id is None or self.tracking_uri.startswith(("http://", "https://")):
             return candidate.model_uri
-        return self._client.get_logged_model(model_id).artifact_location
+        return client.get_logged_model(model_id).artifact_location
 
     def _link(self, candidate: Candidate, version: Version) -> None:
         """Name the version on the logged model's page, as MLflow's own register_model does."""
-        from mlflow.utils.mlflow_tags import MLFLOW_MODEL_VERSIONS
-
-        if model_id := _logged_model(candidate):
-            entry = json.dumps([{"name": version.model, "version": version.number}])
-            self._client.set_logged_model_tags(model_id, {MLFLOW_MODEL_VERSIONS: entry})
+        if not (model_id := _logged_model(candidate)):
+            return
+        entry = json.dumps([{"name": version.model, "version": version.number}])
+        with self._mlflow(f"link {candidate.model_uri}") as client:
+            client.set_logged_model_tags(model_id, {MODEL_VERSIONS: entry})
 
     def _version(self, model: str, number: int) -> Version:
-        return _read(self._client.get_model_version(model, str(number)))
+        with self._mlflow(f"give {model} v{number}") as client:
+            return _read(client.get_model_version(model, str(number)))
+
+    def _tag(self, version: Version, name: str, value: str) -> None:
+        with self._mlflow(f"tag {version.model} v{version.number}") as client:
+            client.set_model_version_tag(version.model, str(version.number), name, value)
 
     def _set_alias(self, model: str, alias: str, number: int) -> None:
         if self._aliases(model).get(alias) == number:
             return
-        self._client.set_registered_model_alias(model, alias, str(number))
+        with self._mlflow(f"make {model} v{number} {alias}") as client:
+            client.set_registered_model_alias(model, alias, str(number))
         if (found := self._aliases(model).get(alias)) != number:
             raise RegistryConflictError(f"{model}: alias {alias} was set to v{number} and is v{found}.")
 

@@ -100,12 +100,12 @@ class Tracking(dg.ConfigurableResource):
 
     def log_metrics(self, candidate: Candidate, metrics: Mapping[str, float]) -> None:
         """Add to the run of a candidate what was found out about it later."""
-        with self._asking("record metrics"):
+        with self.asking("record metrics"):
             from mlflow.entities import Metric
 
             now = int(time.time() * 1000)
             found = [Metric(name, value, now, 0) for name, value in metrics.items()]
-            self._client.log_batch(candidate.mlflow_run_id, found)
+            self.client.log_batch(candidate.mlflow_run_id, found)
 
     def load(self, candidate: Candidate) -> Any:
         """The candidate's pipeline. Raises UnsafeModelError when it is not what was stored."""
@@ -116,16 +116,16 @@ class Tracking(dg.ConfigurableResource):
         """The candidate's artifact as MLflow has it, unverified."""
         from mlops_assets.resources.mlmodel import ARTIFACT
 
-        with self._asking(f"give {candidate.model_uri}"), tempfile.TemporaryDirectory() as folder:
+        with self.asking(f"give {candidate.model_uri}"), tempfile.TemporaryDirectory() as folder:
             from mlflow.artifacts import download_artifacts
 
-            logged = self._client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
+            logged = self.client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
             uri = f"{logged.artifact_location}/{ARTIFACT}"
             return Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.tracking_uri)).read_bytes()
 
     def fail(self, run_ids: list[str]) -> None:
         """Mark MLflow runs as failed, because the Dagster run that they belong to has failed."""
-        with self._asking("mark runs as failed"):
+        with self.asking("mark runs as failed"):
             for run_id in run_ids:
                 self._settle(run_id, "FAILED")
 
@@ -135,7 +135,7 @@ class Tracking(dg.ConfigurableResource):
         A killed process ends nothing, and a later step may fail where no hook of ours is attached.
         """
         changed = {}
-        with self._asking("look for unfinished runs"):
+        with self.asking("look for unfinished runs"):
             for run in self._unsettled():
                 found = instance.get_run_by_id(run.data.tags[DAGSTER_RUN])
                 if found is None or found.status not in ENDS:
@@ -151,14 +151,15 @@ class Tracking(dg.ConfigurableResource):
         return _url(candidate.mlflow_run_id)
 
     @property
-    def _client(self) -> MlflowClient:
+    def client(self) -> MlflowClient:
+        """MLflow's client, to be used while `asking`."""
         from mlflow import MlflowClient
 
         _create_database(self.tracking_uri)
         return MlflowClient(tracking_uri=self.tracking_uri)
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def asking(self, what: str) -> Iterator[None]:
         """Ask MLflow something, with short patience and an environment of its own."""
         with _environment():
             from mlflow import MlflowException
@@ -180,16 +181,16 @@ class Tracking(dg.ConfigurableResource):
             SETTLED: "no",
             MODEL: model,
         }
-        with self._asking("create a run"):
+        with self.asking("create a run"):
             experiment = self._experiment(model)
-            run = self._client.create_run(experiment, tags=tags, run_name=f"{model} {dagster_run_id[:8]}").info
+            run = self.client.create_run(experiment, tags=tags, run_name=f"{model} {dagster_run_id[:8]}").info
         return TrackedRun(run.run_id, experiment, dagster_run_id, run.run_name, _url(run.run_id))
 
     def _experiment(self, model: str) -> str:
         """The id of the model's experiment, made by the first who needs it."""
         from mlflow import MlflowException
 
-        client = self._client
+        client = self.client
         found = client.get_experiment_by_name(model)
         if found is None:
             kept_here = not self.tracking_uri.startswith(("http://", "https://"))
@@ -204,9 +205,9 @@ class Tracking(dg.ConfigurableResource):
     def _end(self, run: TrackedRun, status: str) -> None:
         """End a run. Where MLflow does not answer any more, `reconcile` ends it later."""
         try:
-            with self._asking("end the run"):
+            with self.asking("end the run"):
                 if status == "FINISHED":
-                    self._client.set_terminated(run.id)
+                    self.client.set_terminated(run.id)
                 else:
                     self._settle(run.id, status)
         except TrackingUnavailableError as error:
@@ -215,7 +216,7 @@ class Tracking(dg.ConfigurableResource):
     @contextmanager
     def _session(self, run: TrackedRun, model: str) -> Iterator[MlFlow]:
         """dagster-mlflow's resource with `run` active, and nothing of it left behind."""
-        with self._asking("record the training"), warnings.catch_warnings():
+        with self.asking("record the training"), warnings.catch_warnings():
             warnings.simplefilter("ignore", dg.BetaWarning)
             import mlflow
             from dagster_mlflow.resources import MlFlow
@@ -243,8 +244,8 @@ class Tracking(dg.ConfigurableResource):
 
     def _settle(self, run_id: str, status: str) -> None:
         """Give a run its last status. Only those that are not settled are looked at again."""
-        self._client.set_terminated(run_id, status)
-        self._client.set_tag(run_id, SETTLED, "yes")
+        self.client.set_terminated(run_id, status)
+        self.client.set_tag(run_id, SETTLED, "yes")
 
     def _publish(self, client: MlflowClient, run: TrackedRun, model_id: str, folder: str) -> None:
         from mlflow.entities import LoggedModelOutput
@@ -254,7 +255,7 @@ class Tracking(dg.ConfigurableResource):
         client.log_outputs(run.id, [LoggedModelOutput(model_id, step=0)])
 
     def _unsettled(self) -> list[Run]:
-        client = self._client
+        client = self.client
         experiments = [experiment.experiment_id for experiment in client.search_experiments()]
         return list(client.search_runs(experiments, f"tags.{SETTLED} = 'no'"))
 
@@ -281,7 +282,7 @@ def _environment() -> Iterator[None]:
     finally:
         for name in {*os.environ, *before}:
             if name not in before:
-                del os.environ[name]
+                os.environ.pop(name, None)
             elif os.environ.get(name) != before[name]:
                 os.environ[name] = before[name]
 

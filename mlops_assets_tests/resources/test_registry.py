@@ -7,6 +7,7 @@ import pytest
 
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.registry import CHALLENGER, CHAMPION, PREVIOUS, REIGN, Registry, RegistryConflictError
+from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
 
 
@@ -24,12 +25,16 @@ def registry(tmp_path, empty_database):
     return Registry(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
 
 
+def client(registry):
+    return Tracking(root=registry.root, tracking_uri=registry.tracking_uri).client
+
+
 def numbered(number, **changes):
     return candidate(sha256=f"{number:064d}", run=f"run-{number}", **changes)
 
 
 def aliases(registry):
-    return dict(registry._client.get_registered_model("toy").aliases)
+    return dict(client(registry).get_registered_model("toy").aliases)
 
 
 def test_the_same_candidate_twice_is_one_version(registry):
@@ -41,14 +46,14 @@ def test_the_same_candidate_twice_is_one_version(registry):
 
 
 def test_a_version_and_its_logged_model_know_each_other(registry, tmp_path):
-    client = registry._client
-    experiment = client.create_experiment("toy", str(tmp_path / "artifacts"))
-    logged = client.create_logged_model(experiment, name="toy")
+    mlflow = client(registry)
+    experiment = mlflow.create_experiment("toy", str(tmp_path / "artifacts"))
+    logged = mlflow.create_logged_model(experiment, name="toy")
     version = registry.register(numbered(1, model_uri=f"models:/{logged.model_id}"), description="Judged well.")
-    stored = client.get_model_version("toy", "1")
+    stored = mlflow.get_model_version("toy", "1")
     assert (stored.source, stored.run_id) == (logged.artifact_location, "run-1")
     assert stored.description == "Judged well."
-    link = client.get_logged_model(logged.model_id).tags["mlflow.modelVersions"]
+    link = mlflow.get_logged_model(logged.model_id).tags["mlflow.modelVersions"]
     assert json.loads(link) == [{"name": "toy", "version": version.number}]
 
 
@@ -114,7 +119,7 @@ def test_racing_registrations_of_one_candidate_make_one_version(registry):
 
 def test_a_promotion_cut_off_after_the_alias_is_completed_by_the_next(registry):
     version = registry.register(numbered(1))
-    registry._client.set_registered_model_alias("toy", CHAMPION, "1")
+    client(registry).set_registered_model_alias("toy", CHAMPION, "1")
     assert registry.champion("toy").reign is None
     assert registry.reference_for("toy", "2024-03-01")[0].number == 1
     assert registry.promote(version, instead_of=None).reign == 1
@@ -154,8 +159,8 @@ def test_a_record_that_was_exchanged_is_refused(registry):
 
 def test_a_champion_registered_by_hand_is_named_not_trusted(registry):
     registry.register(numbered(1))
-    registry._client.create_model_version("toy", "file:///elsewhere")
-    registry._client.set_registered_model_alias("toy", CHAMPION, "2")
+    client(registry).create_model_version("toy", "file:///elsewhere")
+    client(registry).set_registered_model_alias("toy", CHAMPION, "2")
     with pytest.raises(RegistryConflictError, match="toy v2 was not registered here"):
         registry.champion("toy")
 
@@ -169,3 +174,9 @@ def test_the_history_is_kept_in_tags_that_a_person_can_read(registry):
     version = registry.promote(registry.register(numbered(1)), instead_of=None)
     assert version.tags[REIGN] == "1"
     assert version.tags[PREVIOUS] == ""
+
+
+def test_a_server_that_does_not_answer_is_said_to_be_away_within_seconds(tmp_path):
+    registry = Registry(root=str(tmp_path), tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(TrackingUnavailableError, match=r"MLflow at http://127.0.0.1:9 did not give the aliases of toy"):
+        registry.champion("toy")
