@@ -228,8 +228,8 @@ def _plain(target: pd.Series, task: Task) -> np.ndarray:
     """The target as NumPy knows it: floats in regression, else classes of one kind."""
     if task == "regression":
         return target.to_numpy(np.float64)
-    if isinstance(target.dtype, np.dtype):
-        return target.to_numpy()
+    if isinstance(target.dtype, np.dtype | pd.CategoricalDtype):
+        return np.asarray(target)
     kind = {"i": np.int64, "u": np.int64, "b": np.bool_}.get(target.dtype.kind, object)
     return target.to_numpy(kind)
 
