@@ -50,6 +50,7 @@ def convert(cells: pa.ChunkedArray, column: pandera.Column, timezone: str) -> Ce
             found = moments(parse([cells], Time(columns=(column.name,), timezone=timezone)))
         case _:
             found = _text(cells, column)
+    found = _without_broken(found)
     return found if column.nullable else not_missing(found)
 
 
@@ -84,6 +85,18 @@ def series(values: pa.ChunkedArray, column: pandera.Column) -> pd.Series:
         found = found.astype(object)
     any_category = isinstance(declared, pd.CategoricalDtype) and declared.categories is None
     return found if found.dtype == declared or any_category else column.dtype.coerce(found)
+
+
+def _without_broken(cells: Cells) -> Cells:
+    """The same column, missing where it is broken."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    bad = [rows for rows in cells.broken.values() if rows.any()]
+    if not bad:
+        return cells
+    sound = pa.array(~np.logical_or.reduce(bad))
+    return Cells(pc.if_else(sound, cells.values, pa.scalar(None, cells.values.type)), cells.broken)
 
 
 def _numbers(cells: pa.ChunkedArray, column: pandera.Column) -> Cells:

@@ -106,6 +106,8 @@ def _faults(contract: pandera.DataFrameSchema, name: str) -> list[str]:
     column = contract.columns[name]
     if column.dtype is None or not column.required or column.regex:
         return [f"Column {name!r} must have a type and a name of its own, and always be there."]
+    if any(check.raise_warning for check in column.checks):
+        return [f"Column {name!r} has a check that only warns, and warnings quote values: make it a rule."]
     kind, declared = kind_of(column), column.dtype.type
     if kind == "time" and str(getattr(declared, "tz", None)) != "UTC":
         return [f"Column {name!r} is a time without UTC: declare pd.DatetimeTZDtype with unit 'us' and tz 'UTC'."]

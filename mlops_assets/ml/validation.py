@@ -188,8 +188,8 @@ def _apply_checks(frame: pd.DataFrame, contract: pandera.DataFrameSchema, findin
 
 
 def _broken_rows(check: pandera.Check, subject: pd.Series | pd.DataFrame) -> np.ndarray | None:
-    """The rows that break a check; None where it passes, only warns, or is about all rows together."""
-    if check.groupby is not None or check.raise_warning:
+    """The rows that break a check; None where it passes, or is about all rows together."""
+    if check.groupby is not None:
         return None
     result = check(subject)
     if result.check_passed or not isinstance(result.check_output, pd.Series):

@@ -60,6 +60,7 @@ def test_a_possible_contract_is_accepted():
         (pandera.Column("category", pandera.Check.isin([1, 2])), "holds text, and its isin lists other things"),
         (pandera.Column(pd.DatetimeTZDtype("us", "Europe/Berlin")), "is a time without UTC"),
         (pandera.Column("datetime64[ns]"), "is a time without UTC"),
+        (pandera.Column(float, pandera.Check.ge(0, raise_warning=True)), "has a check that only warns"),
         (pandera.Column(None), "must have a type"),
         (pandera.Column(float, required=False), "always be there"),
         (pandera.Column(float, regex=True), "a name of its own"),
