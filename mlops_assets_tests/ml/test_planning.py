@@ -1,0 +1,198 @@
+from datetime import date
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mlops_assets.ml.planning import (
+    ATTEMPTS,
+    MAX_PARTITIONS,
+    MONITORING,
+    TRAINING,
+    VALIDATION,
+    Memory,
+    State,
+    plan,
+    unlearned,
+)
+from mlops_assets.ml.spec import Partitions
+from mlops_assets.ml.windows import Windows
+from mlops_assets_tests import toy
+
+MONTHS = [f"2024-{month:02}-01" for month in range(1, 13)]
+POSITION = Windows.of(Partitions(every="monthly", start=date(2024, 1, 1))).position
+
+
+def spec(**training):
+    return toy.spec(".", training={"min_partitions": 3, **training})
+
+
+def versions(*months, version="v1"):
+    return {MONTHS[month - 1]: f"{version} of {month}" for month in months}
+
+
+def ask(found, held=None, memory=None, model=None, position=POSITION, **state):
+    seen = State(found=found, held=held or {}, validated=state.pop("validated", held or {}), **state)
+    return plan(model or spec(), seen, memory or Memory(), position)
+
+
+def spans(decided):
+    return [tuple(POSITION(key) - POSITION(MONTHS[0]) + 1 for key in each.deliveries) for each in decided.requests]
+
+
+def test_new_neighbours_are_asked_for_together_and_once():
+    first = ask(versions(1, 2, 3))
+    assert spans(first) == [(1, 2, 3)]
+    assert first.requests[0].deliveries == versions(1, 2, 3)
+    assert first.requests[0].reason == "new_data"
+    again = ask(versions(1, 2, 3), held=versions(1, 2, 3), memory=first.memory)
+    assert again.requests == ()
+
+
+def test_a_gap_parts_the_requests_and_training_waits_for_all_of_them():
+    first = ask(versions(1, 2, 4, 5))
+    assert spans(first) == [(1, 2), (4, 5)]
+    assert [request.assets for request in first.requests] == [VALIDATION, VALIDATION]
+    held = versions(1, 2, 4, 5)
+    then = ask(held, held, first.memory, unlearned=lambda: [*held])
+    assert [request.assets for request in then.requests] == [TRAINING]
+    assert then.requests[0].because == "4 validated partitions are not learned from yet, the newest 2024-05-01"
+    assert ask(held, held, then.memory, unlearned=lambda: [*held]).requests == ()
+
+
+def test_changed_bytes_are_a_correction_and_every_return_to_old_bytes_is_another():
+    memory, keys = Memory(), []
+    held = versions(1, 2, 3)
+    for version in ("v2", "v1", "v2", "v1"):
+        found = {**held, **versions(2, version=version)}
+        decided = ask(found, held, memory)
+        assert spans(decided) == [(2,)]
+        assert decided.requests[0].reason == "corrected_data"
+        keys.append(decided.requests[0].run_key)
+        held, memory = found, decided.memory
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_same_bytes_under_another_name_ask_for_nothing_and_the_reason_is_said():
+    found = {**versions(1, 2), MONTHS[2]: "v1 of 2"}
+    decided = ask(found, held=versions(1, 2), model=spec(min_partitions=9))
+    assert decided.requests == ()
+    assert decided.left == {MONTHS[2]: f"holds the same bytes as {MONTHS[1]}: delivered twice, counted once"}
+    renamed = ask({MONTHS[2]: "v1 of 2"}, held=versions(2), model=spec(min_partitions=9))
+    assert renamed.requests == ()
+
+
+def test_two_deliveries_that_were_swapped_are_both_corrected():
+    found = {MONTHS[0]: "v1 of 2", MONTHS[1]: "v1 of 1"}
+    assert spans(ask(found, held=versions(1, 2))) == [(1, 2)]
+
+
+def test_training_is_included_when_enough_partitions_will_be_validated():
+    assert set(TRAINING) <= set(ask(versions(1, 2, 3)).requests[0].assets)
+    assert not set(TRAINING) & set(ask(versions(1, 2)).requests[0].assets)
+    assert set(TRAINING) <= set(ask(versions(1, 2, 3), held=versions(1, 2)).requests[0].assets)
+    blocked = ask(versions(1, 2, 3), held=versions(1, 2), validated=versions(1))
+    assert not set(TRAINING) & set(blocked.requests[0].assets)
+
+
+def test_on_drift_new_data_trains_only_while_there_is_no_champion():
+    model = spec(trigger="drift")
+    assert set(TRAINING) <= set(ask(versions(1, 2, 3), model=model).requests[0].assets)
+    assert not set(TRAINING) & set(ask(versions(1, 2, 3), model=model, champion=True).requests[0].assets)
+    held = versions(1, 2, 3)
+    assert ask(held, held, model=model, champion=True, unlearned=lambda: [*held]).requests == ()
+
+
+def test_drift_is_judged_only_by_a_champion_that_cannot_have_learned_from_the_partition():
+    held = versions(1, 2, 3)
+    assert not set(MONITORING) & set(ask(versions(1, 2, 3, 4), held).requests[0].assets)
+    new = ask(versions(1, 2, 3, 4), held, champion=True)
+    assert set(MONITORING) <= set(new.requests[0].assets)
+    learned = ask({**held, **versions(2, version="v2")}, held, champion=True)
+    assert not set(MONITORING) & set(learned.requests[0].assets)
+    judged = ask({**held, **versions(2, version="v2")}, held, champion=True, reported={MONTHS[1]})
+    assert set(MONITORING) <= set(judged.requests[0].assets)
+
+
+def test_a_request_covers_a_bounded_number_of_partitions():
+    found = {str(number): f"bytes {number}" for number in range(2 * MAX_PARTITIONS + 1)}
+    sizes = [len(request.deliveries) for request in ask(found, position=int).requests]
+    assert sizes == [MAX_PARTITIONS, MAX_PARTITIONS, 1]
+
+
+def test_a_run_that_died_is_asked_for_once_more_whatever_it_had_stored_and_then_given_up():
+    found = versions(1, 2, 3)
+    first = ask(found)
+    second = ask(found, held=versions(1), memory=first.memory, died=first.requests)
+    assert spans(second) == [(1, 2, 3)]
+    assert second.requests[0].attempt == 2
+    assert second.requests[0].run_key != first.requests[0].run_key
+    third = ask(found, held=versions(1), memory=second.memory, died=second.requests)
+    assert third.requests == ()
+    assert set(third.left) == set(found)
+    assert ATTEMPTS == 2
+    later = ask(found, held=versions(1), memory=third.memory)
+    assert later.requests == ()
+    corrected = ask({**found, **versions(2, version="v2")}, held=versions(1), memory=third.memory)
+    assert spans(corrected) == [(2,)]
+    assert corrected.requests[0].attempt == 1
+
+
+def test_training_that_died_is_asked_for_once_more_and_then_waits_for_new_data():
+    held = versions(1, 2, 3)
+    first = ask(held, held, unlearned=lambda: [*held])
+    second = ask(held, held, first.memory, unlearned=lambda: [*held], died=first.requests)
+    assert [request.attempt for request in (*first.requests, *second.requests)] == [1, 2]
+    assert first.requests[0].run_key != second.requests[0].run_key
+    third = ask(held, held, second.memory, unlearned=lambda: [*held], died=second.requests)
+    assert third.requests == ()
+    assert ask(held, held, third.memory, unlearned=lambda: [*held]).requests == ()
+
+
+def test_what_was_learned_from_is_looked_up_once_a_validated_state():
+    held = versions(1, 2, 3)
+    looked = []
+    memory = Memory()
+    for _ in range(3):
+        memory = ask(held, held, memory, unlearned=lambda: looked.append(1) or []).memory
+    assert looked == [1]
+    ask(held, held, memory, validated={**held, MONTHS[0]: "other rows"}, unlearned=lambda: looked.append(1) or [])
+    assert looked == [1, 1]
+
+
+def test_partitions_are_unlearned_when_the_candidate_had_another_delivery_or_none():
+    assert unlearned({"a": "v1", "b": "v2", "c": "v1"}, {"a": "v1", "b": "v1"}) == ["b", "c"]
+
+
+@settings(max_examples=150)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.dictionaries(st.sampled_from(MONTHS[:6]), st.sampled_from(["x", "y"]), max_size=3),
+            st.lists(
+                st.sampled_from(["succeeds", "dies at once", "dies half way", "is refused"]), min_size=6, max_size=6
+            ),
+        ),
+        max_size=8,
+    )
+)
+def test_whatever_arrives_and_whatever_dies_each_delivery_is_asked_for_a_bounded_number_of_times(steps):
+    found, held, memory, died, keys, asked = {}, {}, Memory(), (), [], {}
+    for arrived, fates in [*steps, *[({}, ["succeeds"] * 6)] * (ATTEMPTS + 2)]:
+        for key, content in arrived.items():
+            if found.get(key) != f"{key} {content}":
+                found[key] = f"{key} {content}"
+                asked[key] = 0
+        decided = ask(dict(found), dict(held), memory, died=died)
+        partitions = [key for request in decided.requests for key in request.deliveries]
+        assert len(set(partitions)) == len(partitions)
+        keys += [request.run_key for request in decided.requests]
+        died, memory = (), decided.memory
+        for request, fate in zip(decided.requests, fates, strict=False):
+            for number, (key, version) in enumerate(request.deliveries.items()):
+                asked[key] += 1
+                if fate in {"succeeds", "is refused"} or (fate == "dies half way" and not number):
+                    held[key] = version
+            died += (request,) if fate.startswith("dies") else ()
+    assert len(set(keys)) == len(keys)
+    assert max(asked.values(), default=0) <= ATTEMPTS
+    assert all(held.get(key) == version or memory.given_up.get(key) == version for key, version in found.items())
