@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 import dagster as dg
 import numpy as np
 
+from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import describe, key
 from mlops_assets.ml import charts
+from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, bar, evaluate, incomparable, unseen
 from mlops_assets.ml.evaluation_page import html
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
@@ -18,6 +20,7 @@ from mlops_assets.ml.metrics import UnusablePredictionsError
 from mlops_assets.ml.spec import ModelSpec, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.reports import Reports
@@ -26,6 +29,7 @@ from mlops_assets.resources.tracking import Tracking
 
 VALIDATED = "validated_features"
 CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"
+DECIDES = {"task", "target", "time", "contract", "evaluation", "gates", "seed"}
 CHECKS = {
     CLEARS: "Every declared gate is cleared; a figure that is missing or not a number clears none.",
     BEATS: "The candidate errs less than a guess made of old labels, on the metric that decides.",
@@ -47,6 +51,8 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
     @dg.asset(
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED)],
+        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        op_tags=op_tags(spec.compute["evaluation"]) if "evaluation" in spec.compute else None,
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
             for name, text in CHECKS.items()
@@ -63,7 +69,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
         try:
             judged = _judge(spec, trained_model, records, tables, registry, tracking)
-        except (EvaluationError, UnusablePredictionsError) as error:
+        except (EvaluationError, UnusablePredictionsError, UnsafeModelError, CorruptBytesError) as error:
             raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
         report = judged.report
         tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})

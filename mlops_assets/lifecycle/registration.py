@@ -4,21 +4,28 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import describe
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, refusal
-from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.spec import ModelSpec, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import CHALLENGER, CHAMPION, Registry, Version
 from mlops_assets.resources.tracking import Tracking
+
+DECIDES = {"evaluation", "gates", "registration"}
 
 
 def registration(spec: ModelSpec) -> dg.Definitions:
     """The step that cannot be taken back, and that a failed gate therefore stops however the run was started."""
 
-    @dg.asset(**describe(spec, "registration", "mlflow"))
+    @dg.asset(
+        **describe(spec, "registration", "mlflow"),
+        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        op_tags=op_tags(spec.compute["registration"]) if "registration" in spec.compute else None,
+    )
     def registered_version(
         context: dg.AssetExecutionContext,
         trained_model: Candidate,

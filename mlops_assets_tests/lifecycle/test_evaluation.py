@@ -85,6 +85,15 @@ def test_a_candidate_worse_than_the_naive_guess_is_a_warning_not_a_block(worksho
     assert "registered_version" in materialized(result)
 
 
+def test_a_hold_out_with_one_value_only_leaves_metrics_undefined_and_their_gates_failed(workshop):
+    shop = validated(workshop(gates=[{"metric": "r2", "at_least": 0.1}, {"metric": "mae", "at_most": 1e9}]))
+    validate(shop, toy.MONTHS[3], toy.rows(toy.MONTHS[3]).assign(sales=5.0))
+    result = run(shop, "trained_model", "evaluation_report")
+    assert "r2" in report(shop).absent
+    assert [(gate.value is None, gate.passed) for gate in report(shop).gates] == [(True, False), (False, True)]
+    assert checks(result)["clears_every_gate"].description == "r2 is undefined, the gate asks for at least 0.1"
+
+
 def test_rows_that_changed_after_training_cannot_judge(workshop):
     shop = validated(workshop())
     assert run(shop, "trained_model").success
