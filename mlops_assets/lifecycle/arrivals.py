@@ -7,7 +7,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import ValidationError
 
-from mlops_assets.lifecycle.common import key, partitions_definition
+from mlops_assets.lifecycle.common import going_on, key, partitions_definition
 from mlops_assets.ml.planning import Memory, Plan, Request, State, plan, unlearned
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.sources import several
@@ -25,13 +25,6 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 REQUEST = "mlops/request"
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
-GOING_ON = (
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-    dg.DagsterRunStatus.CANCELING,
-)
 Clock = Callable[[], datetime]
 
 
@@ -58,7 +51,7 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
     ) -> dg.SensorResult | dg.SkipReason:
         """Look into the source, and ask for what is new."""
         instance = context.instance
-        if busy := _going_on(instance, spec):
+        if busy := going_on(instance, spec):
             return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
         memory = _remembered(context.cursor)
         died = tuple(request for request in memory.asked if not _judged(instance, spec, request))
@@ -70,12 +63,6 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         return _result(spec, seen, decided, cursor)
 
     return look
-
-
-def _going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
-    """The run of the model that has not ended, if there is one."""
-    runs = instance.get_runs(dg.RunsFilter(tags={"mlops/model": spec.name}, statuses=list(GOING_ON)), limit=1)
-    return runs[0].run_id if runs else None
 
 
 def _remembered(cursor: str | None) -> Memory:

@@ -9,6 +9,14 @@ import dagster as dg
 
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
+GOING_ON = (
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+    dg.DagsterRunStatus.CANCELING,
+)
+
 
 def key(spec: ModelSpec, asset: str) -> dg.AssetKey:
     """The key of one of the model's assets."""
@@ -82,3 +90,9 @@ def materializations(
             metadata=dict(metadata[partition]),
             tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
         )
+
+
+def going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
+    """The run of the model that has not ended, if there is one: sensors wait for it, so that runs never race."""
+    runs = instance.get_runs(dg.RunsFilter(tags={"mlops/model": spec.name}, statuses=list(GOING_ON)), limit=1)
+    return runs[0].run_id if runs else None

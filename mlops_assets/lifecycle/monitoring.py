@@ -173,7 +173,7 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
 
     @dg.sensor(
         name=f"{spec.name}_drift",
-        target=dg.AssetSelection.assets(*(common.key(spec, asset) for asset in RETRAINED)),
+        job_name=f"{spec.name}_lifecycle",
         minimum_interval_seconds=5,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description=f"Asks for retraining, once a report, when {rule.k} of the last {rule.n} reports are drifted.",
@@ -196,7 +196,9 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
         if reason := _settled(context, spec, newest, records, run_key):
             return dg.SkipReason(f"{looked_at}. {reason}")
         tags = {"mlops/model": spec.name, "mlops/reason": "drift", "mlops/because": newest.partition}
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=run_key, tags=tags)], cursor=run_key)
+        retrained = [common.key(spec, asset) for asset in RETRAINED]
+        request = dg.RunRequest(run_key=run_key, tags=tags, asset_selection=retrained)
+        return dg.SensorResult(run_requests=[request], cursor=run_key)
 
     return drift
 
@@ -215,16 +217,6 @@ def _settled(
     candidate = records.get(Candidate, spec.name, "trained_model")
     if candidate is not None and candidate.manifest.deliveries.get(report.partition) == report.delivery:
         return f"The newest candidate has already been trained with {report.partition} at hand."
-    if run_id := _unfinished(context.instance, spec, report.partition):
-        return f"Run {run_id}, which judged {report.partition}, is not finished and may be training."
-    return None
-
-
-def _unfinished(instance: dg.DagsterInstance, spec: ModelSpec, partition: str) -> str | None:
-    """The run that judged the partition, while it is going on."""
-    judged = dg.AssetRecordsFilter(asset_key=common.key(spec, "drift_report"), asset_partitions=[partition])
-    for record in instance.fetch_materializations(judged, limit=1).records:
-        run = instance.get_run_by_id(record.run_id)
-        if run is not None and not run.is_finished:
-            return run.run_id
+    if run_id := common.going_on(context.instance, spec):
+        return f"Run {run_id} of {spec.name} is going on; retraining is decided when it has ended."
     return None
