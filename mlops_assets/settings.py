@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 
 @dataclass(frozen=True)
@@ -82,24 +83,39 @@ def set_library_defaults() -> None:
         os.environ.setdefault(setting.name, setting.default)
 
 
+class SecretInUriError(ValueError):
+    """A URI holds a password, and would carry it into metadata, messages and the UI."""
+
+
 def home() -> str:
     """The storage root: an absolute path, or an object-store URI without a trailing slash."""
-    return _absolute(HOME.value())
+    return _absolute(_without_password(HOME))
 
 
 def landing() -> str:
     """The folder or URI under which each shipped model has a folder of deliveries."""
-    return _absolute(_within_home(LANDING.value()))
+    return _absolute(_within_home(_without_password(LANDING)))
 
 
 def tracking_uri() -> str:
     """MLflow's tracking URI."""
-    return _within_home(TRACKING_URI.value())
+    return _within_home(_without_password(TRACKING_URI))
 
 
 def dagster_home() -> str:
     """The folder of Dagster's configuration and history."""
     return _absolute(_within_home(DAGSTER_HOME.value()))
+
+
+def _without_password(setting: Setting) -> str:
+    value = setting.value()
+    if "://" in value and urlsplit(value).password:
+        raise SecretInUriError(
+            f"{setting.name} holds a password. Leave it out, and give it in a variable of its own: an object store's "
+            "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, an MLflow server's in MLFLOW_TRACKING_USERNAME and "
+            "MLFLOW_TRACKING_PASSWORD, PostgreSQL's in PGPASSWORD or a password file."
+        )
+    return value
 
 
 def _within_home(value: str) -> str:
