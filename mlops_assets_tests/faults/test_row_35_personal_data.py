@@ -1,0 +1,92 @@
+"""Row 35: personal data never reach a report, a record, a message or a log, however few their values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pandera.pandas as pa
+import pytest
+from pandera.typing import Series
+
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.training import Candidate
+from mlops_assets_tests import toy
+
+CANARIES = ("canary-iban-4711", "canary-town-nowhere", "canary-name-ada", "canary-town-elsewhere")
+TRAINED = ("trained_model", "evaluation_report", "registered_version")
+DATA = {"raw", "tables", "landing"}
+
+
+class Contract(toy.Contract):
+    """The shop's rows with who bought, and where."""
+
+    customer: Series[pd.CategoricalDtype] = pa.Field(str_length={"max_value": 40}, metadata={"pii": "direct"})
+    town: Series[pd.CategoricalDtype] = pa.Field(metadata={"pii": "quasi"})
+
+
+def rows(month: str, **changes: Any) -> pd.DataFrame:
+    frame = toy.rows(month, **changes)
+    place = np.arange(len(frame)) % 2
+    customer = np.where(place == 0, "canary-name-ada", "canary-iban-4711")
+    town = np.where(place == 0, "canary-town-nowhere", "canary-town-elsewhere")
+    return frame.assign(customer=customer, town=town)
+
+
+def broken(month: str) -> pd.DataFrame:
+    frame = rows(month)
+    frame.loc[:4, "customer"] = "canary-iban-4711" + "x" * 40
+    frame.loc[2:6, "price"] = -1
+    return frame
+
+
+def hits(content: bytes) -> int:
+    return sum(content.count(canary.encode()) for canary in CANARIES)
+
+
+def naive_page(frame: pd.DataFrame) -> bytes:
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import ValueDrift
+
+    side = Dataset.from_pandas(frame, data_definition=DataDefinition(categorical_columns=["customer", "town"]))
+    pictures = [ValueDrift(column=name, method="psi") for name in ("customer", "town")]
+    return Report(pictures).run(side, side).get_html_str(as_iframe=False).encode()
+
+
+def written(home: Path) -> dict[str, bytes]:
+    """Every file that Dagster, MLflow and we wrote, but the stores of the data themselves and the models."""
+    files = [path for path in home.parent.rglob("*") if path.is_file()]
+    return {
+        str(path.relative_to(home.parent)): path.read_bytes()
+        for path in files
+        if not (path.is_relative_to(home) and path.relative_to(home).parts[0] in DATA) and path.suffix != ".skops"
+    }
+
+
+@pytest.mark.fault(35)
+def test_no_personal_value_is_found_in_anything_but_the_data_and_the_models(workshop, record_figure, capfd):
+    declared = {"contract": f"{__name__}.Contract", "exclude": ["customer"], "drift": {"report_rows": 200}}
+    shop = workshop(**declared)
+    for month in ("2024-01", "2024-02", "2024-03"):
+        toy.deliver(shop.landing, month, rows(month))
+    toy.deliver(shop.landing, "2024-04", broken("2024-04"))
+    prepared = ("raw_data", "quarantined_rows", "validated_features")
+    assert shop.run(["2024-01", "2024-02", "2024-03"], (*prepared, *TRAINED)).success
+    assert shop.run(["2024-04"], (*prepared, "drift_report")).success
+
+    report = shop.resources["records"].get(DriftReport, "toy", "drift_report", "2024-04-01")
+    assert report.left_out["town"] == "personal data"
+    candidate = shop.resources["records"].get(Candidate, "toy", "trained_model")
+    assert "town" in candidate.inputs
+    blobs = shop.resources["blobs"]
+    kept = {name: blobs.read(getattr(candidate, name)) for name in ("reference", "reference_sample")}
+    output = capfd.readouterr()
+    seen = {**written(shop.home), **kept, "output": (output.out + output.err).encode()}
+    found = {name: hits(content) for name, content in seen.items() if hits(content)}
+    unguarded = hits(naive_page(rows("2024-04")))
+    record_figure(canaries_found=sum(found.values()), files=len(seen), canaries_in_an_unguarded_report=unguarded)
+    assert any(name.endswith("drift/2024-04-01-v1.html") for name in seen)
+    assert unguarded > 0
+    assert found == {}
