@@ -85,7 +85,7 @@ class Inspection:
         files = {}
         for file in delivery.files:
             with self.blobs.open(file.sha256) as stream:
-                files[file.name] = read(stream, file.name, self.spec.source, types)
+                files[file.name] = read(stream, file.name, self.spec.source, types, file.rows)
         return judge(files, self.spec, self.contract, window(self.spec, delivery))
 
     def _keep_quarantined(self, delivery: Delivery, judged: Judged) -> None:
