@@ -36,19 +36,20 @@ def registration(spec: ModelSpec) -> dg.Definitions:
         """The candidate's number in the registry: challenger, or champion when it beats the one that serves."""
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
-        previous = registry.champion(spec.name)
+        champion = registry.champion(spec.name)
+        previous = champion.number if champion else None
         tags = {**pictures.metric_tag(evaluation_report), "dagster_run_id": context.run.run_id}
         version = registry.register(trained_model, tags, evaluation_report.sentence)
         decision = _decision(spec, evaluation_report, previous, version)
         if decision.champion:
-            version = registry.promote(version, instead_of=previous.number if previous else None)
+            version = registry.promote(version, instead_of=previous)
         record = RegisteredVersion(
             model=spec.name,
             version=version.number,
             candidate=trained_model.model_sha256,
             mlflow_run_id=version.mlflow_run_id,
             became_champion=decision.champion,
-            previous_champion=version.previous_champion if decision.champion else previous and previous.number,
+            previous_champion=version.previous_champion if decision.champion else previous,
             sentence=f"{spec.name} v{version.number} is registered. {decision.sentence}",
         )
         return dg.MaterializeResult(
@@ -61,10 +62,10 @@ def registration(spec: ModelSpec) -> dg.Definitions:
     return dg.Definitions(assets=[registered_version])
 
 
-def _decision(spec: ModelSpec, report: EvaluationReport, previous: Version | None, version: Version) -> Decision:
-    if previous is not None and previous.number == version.number:
+def _decision(spec: ModelSpec, report: EvaluationReport, previous: int | None, version: Version) -> Decision:
+    if previous == version.number:
         return Decision(champion=True, sentence="It is champion already.")
-    return decide(report, previous.number if previous else None, spec)
+    return decide(report, previous, spec)
 
 
 def _refused(spec: ModelSpec, reason: str, candidate: Candidate, report: EvaluationReport) -> dg.Failure:

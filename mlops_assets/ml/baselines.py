@@ -30,33 +30,38 @@ def guesses(
     within a week; rows without one take the constant, and it is offered only where half of the rows have one. The
     label of the row just before is often stronger still, and left out: a served model rarely knows it in time.
     """
-    known, outcomes = _outcomes(task, history.targets, classes), _outcomes(task, actual, classes)
-    middle = np.median if metric in {"mae", "wape"} else np.mean
-    constant = middle(known, axis=0) if task == "regression" else known.mean(axis=0)
-    flat = np.broadcast_to(constant, (len(times), *known.shape[1:]))
-    name = "the classes' shares in training" if task != "regression" else f"the training {middle.__name__}"
+    name, constant = _constant(task, metric, history.targets, classes)
+    flat = np.broadcast_to(constant, (len(times), *constant.shape))
     found = {name: flat}
-    last_week, has_one = _a_week_earlier(history.times, known, times, outcomes)
+    recent = history.times >= times.min() - WEEK
+    known_times = np.concatenate([history.times[recent], times])
+    known = _outcomes(task, np.concatenate([history.targets[recent], actual]), classes)
+    last_week, has_one = _a_week_earlier(known_times, known, times)
     if has_one.mean() >= ENOUGH:
         found["the label of one week earlier"] = np.where(_like(has_one, flat), last_week, flat)
     return found
 
 
+def _constant(task: Task, metric: str, targets: np.ndarray, classes: int) -> tuple[str, np.ndarray]:
+    if task != "regression":
+        return "the classes' shares in training", np.bincount(targets, minlength=classes) / len(targets)
+    if metric in {"mae", "wape"}:
+        return "the training median", np.median(targets)
+    return "the training mean", np.mean(targets)
+
+
 def _outcomes(task: Task, targets: np.ndarray, classes: int) -> np.ndarray:
-    return np.asarray(targets, float) if task == "regression" else np.eye(classes)[targets]
+    return targets if task == "regression" else np.eye(classes)[targets]
 
 
-def _a_week_earlier(
-    past_times: np.ndarray, past: np.ndarray, times: np.ndarray, outcomes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    recent = past_times >= times.min() - WEEK
-    every_time = np.concatenate([past_times[recent], times])
-    moments, which = np.unique(every_time, return_inverse=True)
-    sums = np.zeros((len(moments), *outcomes.shape[1:]))
-    np.add.at(sums, which, np.concatenate([past[recent], outcomes]))
-    means = sums / _like(np.bincount(which, minlength=len(moments)), sums)
-    place = np.minimum(np.searchsorted(moments, times - WEEK), len(moments) - 1)
-    return means[place], moments[place] == times - WEEK
+def _a_week_earlier(known_times: np.ndarray, known: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What was known at each of `times`, less a week, and whether anything was."""
+    instants, which = np.unique(known_times, return_inverse=True)
+    sums = np.zeros((len(instants), *known.shape[1:]))
+    np.add.at(sums, which, known)
+    means = sums / _like(np.bincount(which), sums)
+    place = np.minimum(np.searchsorted(instants, times - WEEK), len(instants) - 1)
+    return means[place], instants[place] == times - WEEK
 
 
 def _like(values: np.ndarray, shape: np.ndarray) -> np.ndarray:

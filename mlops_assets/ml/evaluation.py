@@ -259,7 +259,7 @@ def _comparison(trial: Trial, predicted: np.ndarray, judged: Scores, champion: C
     )
 
 
-def _loss(spec: ModelSpec, value: np.ndarray | float) -> np.ndarray | float:
+def _loss(spec: ModelSpec, value: np.ndarray | float) -> np.ndarray:
     return metrics.loss(spec.task, spec.evaluation.metric, value)
 
 
@@ -302,7 +302,7 @@ def _sentence(report: EvaluationReport) -> str:
     if skill is not None:
         word = "better" if skill > 0 else "worse"
         parts.append(f"{abs(skill):.0%} {word} than the naive guess ({report.baseline_name})")
-    parts.append(_against(report.champion) if report.champion else str(report.champion_absent).rstrip("."))
+    parts.append(_against(report.champion) if report.champion else _within_a_sentence(str(report.champion_absent)))
     if failed := [gate for gate in report.gates if not gate.passed]:
         parts.append(f"fails {len(failed)} of {len(report.gates)} gates: {'; '.join(map(str, failed))}")
     elif report.gates:
@@ -317,3 +317,7 @@ def _against(comparison: Comparison) -> str:
     size = f"{'better' if gain.value > 0 else 'worse'} than {version} by {figure(abs(gain.value))}"
     chance = ", which may be chance" if comparison.verdict == "undecided" else ""
     return f"{size}{chance} (gain {figure(gain.low)} to {figure(gain.high)})"
+
+
+def _within_a_sentence(text: str) -> str:
+    return text[:1].lower() + text[1:].rstrip(".")

@@ -85,11 +85,11 @@ def direction(task: Task, metric: str) -> Literal["higher", "lower"]:
     return METRICS[task][metric]
 
 
-def loss(task: Task, metric: str, value: np.ndarray | float) -> np.ndarray | float:
+def loss(task: Task, metric: str, value: np.ndarray | float) -> np.ndarray:
     """The metric turned so that less is better."""
     if metric == "bias":
-        return np.abs(value)
-    return value if direction(task, metric) == "lower" else -np.asarray(value)
+        return np.abs(np.asarray(value))
+    return np.asarray(value) if direction(task, metric) == "lower" else -np.asarray(value)
 
 
 def skill(task: Task, metric: str, value: float, baseline: float) -> float:
@@ -165,7 +165,7 @@ def _refuse_unusable(task: Task, actual: np.ndarray, predicted: np.ndarray) -> N
     if bad.any():
         rule = "not finite" if task == "regression" else "not probabilities between 0 and 1"
         first = ", ".join(map(str, np.flatnonzero(bad)[:5]))
-        raise UnusablePredictionsError(f"{bad.sum()} of {len(bad)} predictions are {rule} (first at rows {first}).")
+        raise UnusablePredictionsError(f"{bad.sum()} of {len(actual)} predictions are {rule} (first at rows {first}).")
 
 
 def _sums(task: Task, actual: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> Sums:
