@@ -6,8 +6,11 @@ from pathlib import Path
 
 import dagster as dg
 
+from mlops_assets import settings
+
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Every model, resource and automation declared under `mlops_assets/defs`."""
+    settings.set_library_defaults()
     return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)

@@ -103,6 +103,13 @@ def test_libraries_are_silent_unless_the_user_says_otherwise(environment):
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "77"
 
 
+def test_a_code_server_that_nobody_prepared_is_silent_too(environment):
+    from mlops_assets.definitions import defs
+
+    defs()
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
 def test_mlflow_finds_its_tables_made(environment, tmp_path):
     environment.delenv("MLFLOW_TRACKING_URI")
     instance.prepare()
