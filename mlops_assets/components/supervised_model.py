@@ -25,7 +25,7 @@ class SupervisedModel(dg.Component):
         return ModelSpec
 
     @classmethod
-    def load(cls, attributes: ModelSpec, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[invalid-method-override]
+    def load(cls, attributes: ModelSpec, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[incompatible-method-override]
         """Fill in every `{{ ... }}`, then validate the result."""
         filled = _fill(attributes.model_dump(exclude_unset=True), context.resolution_context.resolve_value)
         return cls(ModelSpec.model_validate(filled))

@@ -39,7 +39,7 @@ def partitions_definition(spec: ModelSpec) -> dg.PartitionsDefinition:
     every, start, end = spec.partitions.every, spec.partitions.start, spec.partitions.end
     if every == "batch" or start is None:
         return dg.DynamicPartitionsDefinition(name=f"{spec.name}_batches")
-    window = {"start_date": start.isoformat(), "end_date": end.isoformat() if end else None}
+    window: dict[str, Any] = {"start_date": start.isoformat(), "end_date": end.isoformat() if end else None}
     match every:
         case "hourly":
             fmt = "%Y-%m-%d-%H"

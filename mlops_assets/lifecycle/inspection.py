@@ -187,7 +187,7 @@ def window(spec: ModelSpec, delivery: Delivery) -> Window:
 def length(spec: ModelSpec, found: ValidatedPartition, before: Sequence[ValidatedPartition]) -> timedelta:
     """How much time a partition covers: its window, or what batches usually cover."""
     if spec.partitions.every == "batch":
-        return median(each.last - each.first for each in (*before, found))
+        return timedelta(seconds=median((each.last - each.first).total_seconds() for each in (*before, found)))
     start, end = Windows.of(spec.partitions).bounds(found.partition)
     return end - start
 

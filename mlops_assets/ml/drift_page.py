@@ -83,8 +83,8 @@ def _undrawable(reference: pd.DataFrame, current: pd.DataFrame, name: str) -> st
 
 def _as_numbers(*columns: pd.Series) -> tuple[pd.Series, ...] | None:
     """Finite floats of a size that a picture can show, None where a column holds something else."""
-    found = [numbers(column) for column in columns]
-    if any(values is None for values in found):
+    found = [values for values in map(numbers, columns) if values is not None]
+    if len(found) < len(columns):
         return None
     return tuple(pd.Series(np.where(np.abs(values) < DRAWABLE, values, np.nan)) for values in found)
 

@@ -60,7 +60,7 @@ def is_fresh(
     younger than the one before, is therefore fresh; a feed that falls behind is not.
     """
     age = delivered - last
-    usual = median(previous) if previous else age
+    usual = timedelta(seconds=median(each.total_seconds() for each in previous)) if previous else age
     late = (age - usual) / length if length else 0.0
     days = age / timedelta(days=1)
     return Finding(

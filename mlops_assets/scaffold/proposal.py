@@ -19,7 +19,7 @@ from mlops_assets.scaffold.suspects import suspects
 from mlops_assets.scaffold.times import TimeFound
 
 Cadence = Literal["hourly", "daily", "weekly", "monthly"]
-WINDOWS: dict[Cadence, int] = {"monthly": 12, "weekly": 26, "daily": 28, "hourly": 168}
+WINDOWS: dict[str, int] = {"monthly": 12, "weekly": 26, "daily": 28, "hourly": 168}
 ENOUGH_WINDOWS, FEWEST_WINDOWS = 8, 4
 JUDGED_ROWS, USUAL_BAD_SHARE = 100, 0.05
 MOST_CLASSES = 10
@@ -61,7 +61,7 @@ def propose(sample: Sample, found: TimeFound, wish: Wish, contract: str) -> Prop
     frame = as_frame(sample, found.moments)
     partitions, sizes = cut(found.moments)
     task = wish.task or _task(frame[wish.target])
-    attributes = {
+    attributes: dict[str, Any] = {
         "name": wish.name,
         "owner": wish.owner,
         "description": f"Learns {wish.target} from deliveries like {sample.source.files[0]}.",
