@@ -30,13 +30,18 @@ class World(Protocol):
         """What the provider calls the file."""
 
 
+def content(world: World, start: date, attempt: int = 0) -> bytes:
+    """The bytes of one delivery: CSV, compressed where the file's name says so. Same call, same bytes."""
+    text = world.partition(start, attempt).to_csv(index=False).encode()
+    return gzip.compress(text, mtime=0) if world.file_name(start).endswith(".gz") else text
+
+
 def deliver(world: World, start: date, folder: Path, attempt: int = 0) -> Path:
-    """Put one delivery into `folder`, so that a reader sees no file or the whole file. Same call, same bytes."""
+    """Put one delivery into `folder`, so that a reader sees no file or the whole file."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / world.file_name(start)
-    content = world.partition(start, attempt).to_csv(index=False).encode()
     temporary = folder / f".{path.name}.{uuid4().hex}.tmp"
-    temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    temporary.write_bytes(content(world, start, attempt))
     temporary.replace(path)
     return path
 

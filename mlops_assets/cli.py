@@ -1,0 +1,209 @@
+"""The life of machine-learning models, as Dagster assets."""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from mlops_assets.demo import Line
+    from mlops_assets.simulation.delivery import World
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
+WIDTH = 120
+MODELS = Path(__file__).parent / "defs" / "models"
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Play the public data sets under this folder instead.")] = None,
+    months: Annotated[int, typer.Option(min=1, help="How many months are played one by one.")] = 6,
+) -> None:
+    """Play months of the shipped models' lives through the real sensors and jobs, in this process."""
+    from mlops_assets import settings
+    from mlops_assets.instance import prepare
+    from mlops_assets.simulation.provider import OtherWorldError
+    from mlops_assets.simulation.recorded import NoDataError
+
+    console = _console()
+    try:
+        worlds = _worlds(data)
+        home = None if data is None or os.environ.get(settings.HOME.name) else f"{settings.home()}/real"
+        console.print("Making the instance ready ...", style="dim")
+        prepare(home)
+        lines = _played(console, worlds, months)
+    except (NoDataError, OtherWorldError) as error:
+        _refuse(console, error)
+    _print_closing(console, lines)
+    if not lines or any(line.wrong for line in lines):
+        raise typer.Exit(1)
+
+
+@app.command()
+def deliver(
+    model: Annotated[str, typer.Argument(help="bike_demand or electricity_price")],
+    count: Annotated[int, typer.Option(min=1, help="How many deliveries.")] = 1,
+) -> None:
+    """Drop the next simulated delivery into the landing folder, where the sensor finds it."""
+    from itertools import islice
+
+    from mlops_assets.simulation.provider import OtherWorldError, Provider, simulated_worlds
+
+    console = Console()
+    worlds = {world.model: world for world in simulated_worlds()}
+    if model not in worlds:
+        _refuse(console, f"No world delivers {model!r}. There are: {', '.join(worlds)}.")
+    provider = Provider(worlds[model], _landing(model))
+    try:
+        sent = [provider.send(start, attempt) for start, attempt in islice(provider.coming(), count)]
+    except OtherWorldError as error:
+        _refuse(console, error)
+    for path in sent:
+        console.print(f"Delivered {path}", soft_wrap=True)
+    if not sent:
+        _refuse(console, f"The world of {model} has delivered everything that it has.")
+
+
+@app.command()
+def dev(port: Annotated[int, typer.Option(help="Where the Dagster UI listens.")] = 3000) -> None:
+    """Open the Dagster UI and its daemon, MLflow, and the reports, on the instance under MLOPS_HOME."""
+    from mlops_assets.development import serve
+    from mlops_assets.simulation.provider import simulated_worlds
+
+    for world in simulated_worlds():
+        _landing(world.model)
+    raise typer.Exit(serve(port, Console()))
+
+
+@app.command()
+def new(
+    name: Annotated[str, typer.Argument(help="What the model is called: small letters, digits and _.")],
+    sample: Annotated[Path, typer.Option("--from", help="A file like those that will be delivered.")],
+    target: Annotated[str | None, typer.Option(help="The column to learn.")] = None,
+    time: Annotated[
+        list[str] | None, typer.Option(help="The column of a row's time; twice for date and clock.")
+    ] = None,
+    time_format: Annotated[str | None, typer.Option(help="How the time is written, such as '%d.%m.%Y %H:%M'.")] = None,
+    timezone: Annotated[str, typer.Option(help="Where times without an offset were written.")] = "UTC",
+    owner: Annotated[str, typer.Option(help="Whose model it is: team:NAME or an address.")] = "team:unassigned",
+    task: Annotated[str | None, typer.Option(help="regression, binary or multiclass; inferred when not given.")] = None,
+    into: Annotated[Path, typer.Option(help="The folder of models.")] = MODELS,
+) -> None:
+    """Write a working model from a sample file: its declaration and its contract, with what was inferred said aloud."""
+    from pydantic import ValidationError
+
+    from mlops_assets.scaffold.new import new_model
+    from mlops_assets.scaffold.proposal import Wish
+    from mlops_assets.scaffold.sample import ScaffoldError
+
+    console = Console()
+
+    def ask(question: str) -> str | None:
+        return typer.prompt(question) if sys.stdin.isatty() else None
+
+    try:
+        wish = Wish(name, target or "", owner, task)
+        folder, notes = new_model(sample, wish, into, ask, tuple(time or ()), time_format, timezone)
+    except ScaffoldError as error:
+        _refuse(console, error)
+    except ValidationError as error:
+        _refuse(console, "\n".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()))
+    console.print(f"[bold]Wrote {escape(str(folder))}[/bold]. What was inferred, and is worth a look:", soft_wrap=True)
+    for note in notes:
+        console.print(f"  · {escape(note)}", soft_wrap=True)
+    console.print("Next: mlops-assets check, then make dev. Its sensor finds the sample and starts the first run.")
+
+
+@app.command()
+def check() -> None:
+    """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
+    from mlops_assets.declarations import declared, faults
+
+    console = Console()
+    found = {spec.name: faults(spec) for spec in declared()}
+    for model, wrong in found.items():
+        path = MODELS / model / "defs.yaml"
+        for text in wrong:
+            console.print(f"[red]{escape(str(path) if path.exists() else model)}[/red]: {escape(text)}", soft_wrap=True)
+    bad = sum(1 for wrong in found.values() if wrong)
+    console.print(f"{len(found)} models, {bad} with faults.")
+    if bad:
+        raise typer.Exit(1)
+
+
+def _console() -> Console:
+    """A console on a copy of the standard output, which stays a terminal while a run's output goes to a file."""
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    return Console(file=stream, width=None if stream.isatty() else WIDTH)
+
+
+def _refuse(console: Console, reason: object) -> NoReturn:
+    console.print(f"[red]{escape(str(reason))}[/red]", soft_wrap=True)
+    raise typer.Exit(1)
+
+
+def _landing(model: str) -> Path:
+    """The landing folder of a shipped model, made where it is missing."""
+    from mlops_assets import settings
+
+    if "://" in settings.landing():
+        _refuse(Console(), f"{settings.LANDING.name} is {settings.landing()}: worlds deliver into local folders only.")
+    folder = Path(settings.landing()) / model
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _worlds(data: Path | None) -> Sequence[World]:
+    from mlops_assets.simulation.provider import simulated_worlds
+    from mlops_assets.simulation.recorded import recorded_worlds
+
+    return simulated_worlds() if data is None else recorded_worlds(data)
+
+
+def _played(console: Console, worlds: Sequence[World], months: int) -> list[Line]:
+    """Every world played, with a progress display; what the runs print goes to a file."""
+    import dagster as dg
+    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    from mlops_assets import settings
+    from mlops_assets.definitions import defs
+    from mlops_assets.demo import Stage, play
+    from mlops_assets.player import Player
+    from mlops_assets.resources.records import Records
+    from mlops_assets.simulation.provider import Provider
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    log = Path(settings.home()) / "demo.log"
+    lines: list[Line] = []
+    with log.open("a") as stream, Progress(*columns, console=console) as progress, dg.DagsterInstance.get() as instance:
+        tasks = {world.model: progress.add_task(f"{world.model}: waiting", total=None) for world in worlds}
+
+        def tell(model: str, what: str) -> None:
+            progress.update(tasks[model], description=f"{model}: {what}")
+
+        with redirect_stdout(stream), redirect_stderr(stream):
+            stage = Stage(Player(defs(), instance), Records(root=settings.home()), tell)
+            for world in worlds:
+                lines += play(stage, Provider(world, _landing(world.model)), months)
+                progress.update(tasks[world.model], description=f"{world.model}: done", total=1, completed=1)
+    return lines
+
+
+def _print_closing(console: Console, lines: Sequence[Line]) -> None:
+    from mlops_assets import settings
+    from mlops_assets.closing import print_lines
+
+    print_lines(console, lines, Path(settings.home()))
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,82 @@
+"""Every declared model, and a deep look at each: what it names must exist, be importable and fit together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from mlops_assets.ml.spec import ModelSpec
+
+if TYPE_CHECKING:
+    import pandera.pandas as pandera
+
+IMPORTING = (ImportError, AttributeError, SyntaxError, TypeError, ValueError)
+
+
+def declared() -> list[ModelSpec]:
+    """The declaration of every model under `defs/`, in YAML and in Python."""
+    from dagster.components.core.component_tree import ComponentTree
+
+    from mlops_assets.components import SupervisedModel
+
+    tree = ComponentTree.for_project(Path(__file__).parent)
+    return [component.spec for component in tree.get_all_components(of_type=SupervisedModel)]
+
+
+def faults(spec: ModelSpec) -> list[str]:
+    """What is wrong with a declaration, each beginning with the field; nothing when all is well."""
+    looks: tuple[Callable[[ModelSpec], Iterator[str]], ...] = (_contract_faults, _pipeline_faults, _compute_faults)
+    return [fault for look in looks for fault in look(spec)]
+
+
+def _contract_faults(spec: ModelSpec) -> Iterator[str]:
+    from mlops_assets.ml.contracts import ContractError, load_contract, refuse_impossible
+
+    try:
+        contract = load_contract(spec.contract)
+    except IMPORTING as error:
+        yield f"contract: {spec.contract} cannot be used: {type(error).__name__}: {error}"
+        return
+    try:
+        refuse_impossible(contract, spec)
+    except ContractError as error:
+        yield f"contract: {error}"
+    yield from _unknown_columns(spec, contract)
+
+
+def _unknown_columns(spec: ModelSpec, contract: pandera.DataFrameSchema) -> Iterator[str]:
+    named = {
+        "calendar": spec.calendar,
+        "drift.columns": tuple(spec.drift.columns),
+        "training.known_in_advance": spec.training.known_in_advance,
+    }
+    for field, names in named.items():
+        for name in names:
+            if name not in contract.columns:
+                yield f"{field}: {name!r} is not a column of the contract: {', '.join(contract.columns)}."
+    if not set(contract.columns) - {spec.target, spec.time.name, *spec.exclude} and not spec.features:
+        yield "exclude: no column is left to learn from."
+
+
+def _pipeline_faults(spec: ModelSpec) -> Iterator[str]:
+    from sklearn.utils._param_validation import InvalidParameterError
+
+    from mlops_assets.ml.features import FeatureError, pipeline
+
+    try:
+        pipeline(spec).named_steps["estimator"]._validate_params()
+    except FeatureError as error:
+        yield f"estimator or features: {error}"
+    except InvalidParameterError as error:
+        yield f"estimator.params: {error}"
+    except IMPORTING as error:
+        yield f"estimator: {spec.estimator.path} cannot be made: {type(error).__name__}: {error}"
+
+
+def _compute_faults(spec: ModelSpec) -> Iterator[str]:
+    from mlops_assets.compute import profiles
+
+    for stage, profile in spec.compute.items():
+        if profile not in profiles.names():
+            yield f"compute.{stage}: {profile!r} is not a compute profile. Allowed: {', '.join(profiles.names())}."

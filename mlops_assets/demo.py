@@ -1,0 +1,151 @@
+"""Months of the shipped models' lives, played in one process: delivered, seen by the real sensors, run, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from mlops_assets.ml.charts import figure
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
+from mlops_assets.player import Player, Ran
+from mlops_assets.resources.records import Records
+from mlops_assets.simulation.delivery import World, backdate
+from mlops_assets.simulation.provider import Provider
+
+HISTORY = {"bike_demand": 9, "electricity_price": 46}
+PLAYED_A_MONTH = {"bike_demand": 1, "electricity_price": 2}
+MOST_LOOKS = 4
+WINDOW = timedelta(days=31)
+VALIDATION, GATE = "validation", "evaluation_report"
+LONGEST_NOTE = 300
+
+
+@dataclass
+class Line:
+    """A line of the closing table: what became of a delivery, or of a request to learn again.
+
+    `candidate` and `champion` are the metric of both on the same rows. `wrong` says that something failed which should
+    have worked.
+    """
+
+    model: str
+    delivery: str
+    rows_in: int | None = None
+    rows_out: int | None = None
+    quarantined: int | None = None
+    drift: str = ""
+    candidate: str = ""
+    champion: str = ""
+    version: str = ""
+    notes: list[str] = field(default_factory=list)
+    wrong: bool = False
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Where the demo plays: who runs, what was recorded, and who is told how far it is."""
+
+    player: Player
+    records: Records
+    tell: Callable[[str, str], None]
+
+
+def play(stage: Stage, provider: Provider, months: int) -> Iterator[Line]:
+    """A history delivered at once (unless some was before), then delivery by delivery; both sensors look after each."""
+    world = provider.world
+    missing = HISTORY[world.model] - len(provider.delivered())
+    if missing > 0:
+        history = world.starts()[HISTORY[world.model] - missing : HISTORY[world.model]]
+        for start in history:
+            _send(provider, start, world.attempts(start) - 1)
+        yield from _watched(stage, world, f"{len(history)} from {history[0]}", bad=False)
+    played: set[date] = set()
+    for start, attempt in provider.coming():
+        if len(played | {start}) > months * PLAYED_A_MONTH[world.model]:
+            break
+        played.add(start)
+        _send(provider, start, attempt)
+        bad = attempt + 1 < world.attempts(start)
+        yield from _watched(stage, world, f"{start}{', corrected' if attempt else ''}", bad)
+
+
+def _send(provider: Provider, start: date, attempt: int) -> None:
+    backdate(provider.send(start, attempt), start + WINDOW + attempt * timedelta(days=1))
+
+
+def _watched(stage: Stage, world: World, delivery: str, bad: bool) -> Iterator[Line]:
+    """What the sensors make of a delivery; `bad` says that it should be refused."""
+    stage.tell(world.model, delivery)
+    runs = _looks(stage.player, f"{world.model}_new_data")
+    yield _line(stage.records, world.model, delivery, runs, bad)
+    for ran in _looks(stage.player, f"{world.model}_drift"):
+        yield _line(stage.records, world.model, f"{ran.because}, retrained", [ran], bad=False)
+
+
+def _looks(player: Player, sensor: str) -> list[Ran]:
+    """The runs of a sensor that is looked at until it asks for no more."""
+    runs: list[Ran] = []
+    for _ in range(MOST_LOOKS):
+        asked = player.tick(sensor)
+        if not asked:
+            break
+        runs += asked
+    return runs
+
+
+def _line(records: Records, model: str, delivery: str, runs: Sequence[Ran], bad: bool) -> Line:
+    line = Line(model, delivery)
+    for ran in runs:
+        _count_rows(line, records, ran)
+        _judge(line, records, ran)
+    refused = any(VALIDATION in ran.failed for ran in runs)
+    line.wrong = not runs or refused != bad or any(_broke(ran) for ran in runs)
+    if not runs:
+        line.notes.append("the sensor asked for no run")
+    return line
+
+
+def _broke(ran: Ran) -> bool:
+    """Whether something failed that is neither a refused delivery nor a candidate kept out by its gates."""
+    return bool(ran.crashed or set(ran.failed) - {VALIDATION, GATE, "registered_version"})
+
+
+def _count_rows(line: Line, records: Records, ran: Ran) -> None:
+    for partition in ran.made.get("quarantined_rows", ()):
+        kept = records.get(QuarantinedPartition, line.model, "quarantined_rows", partition)
+        if kept is not None:
+            line.rows_in = (line.rows_in or 0) + kept.rows_in
+            line.quarantined = (line.quarantined or 0) + kept.rows_quarantined
+    for partition in ran.made.get("validated_features", ()):
+        good = records.get(ValidatedPartition, line.model, "validated_features", partition)
+        if good is not None:
+            line.rows_out = (line.rows_out or 0) + good.rows_out
+
+
+def _judge(line: Line, records: Records, ran: Ran) -> None:
+    model, made = line.model, ran.made
+    for partition in made.get("drift_report", ()):
+        drift = records.get(DriftReport, model, "drift_report", partition)
+        line.drift = f"{drift.verdict} ({drift.weighted_share:.0%})" if drift else ""
+    if "evaluation_report" in made and (report := records.get(EvaluationReport, model, "evaluation_report")):
+        ours = report.metrics.get(report.metric)
+        line.candidate = f"{report.metric} {figure(ours.value)}" if ours else "undefined"
+        line.champion = (
+            f"{figure(report.champion.champion.value)} ({report.champion.verdict})" if report.champion else ""
+        )
+        line.notes += [str(result) for result in report.gates if not result.passed]
+    if "registered_version" in made and (version := records.get(RegisteredVersion, model, "registered_version")):
+        champion = version.version if version.became_champion else version.previous_champion
+        line.version = f"v{version.version}, champion v{champion}"
+    line.notes += [_short(why) for asset, why in ran.failed.items() if asset != GATE or ran.crashed]
+
+
+def _short(text: str) -> str:
+    """The line that says what is wrong with a partition, or the first."""
+    lines = text.splitlines() or [""]
+    told = next((line for line in lines if "]: " in line), lines[0])
+    return told if len(told) <= LONGEST_NOTE else f"{told[: LONGEST_NOTE - 1]}…"
