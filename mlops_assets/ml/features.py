@@ -68,8 +68,9 @@ def estimator_class(path: str) -> type[BaseEstimator]:
 class RowFeatures(BaseEstimator):
     """Columns computed row by row from the same row: parts of the time, and declared functions. The time is dropped.
 
-    A function is given the input columns and its parameters, and returns new columns with the same index. One that
-    looks at other rows is refused when fitted: its result in serving, row by row, would differ.
+    Times without a zone are UTC: MLflow's servers take no others. A function is given the input columns and its
+    parameters, and returns new columns with the same index. One that looks at other rows is refused when fitted: its
+    result in serving, row by row, would differ.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class RowFeatures(BaseEstimator):
             raise FeatureError(f"The rows lack {', '.join(missing)}, which the model has learned from.")
         columns = {name: rows[name] for name in self.columns_ if name != self.time}
         if self.calendar or self.cyclic:
-            columns |= _calendar(rows[self.time].dt.tz_convert(self.timezone), self.calendar, self.cyclic)
+            columns |= _calendar(_local(rows[self.time], self.timezone), self.calendar, self.cyclic)
         for derive, params in self.functions:
             made = _called(derive, params, rows[self.columns_])
             clash = [name for name in made.columns if name in columns]
@@ -202,6 +203,11 @@ def _row_features(spec: ModelSpec) -> RowFeatures:
         cyclic=[part for step in spec.features for part in step.cyclic],
         functions=[(function(step.path), step.params) for step in spec.features if step.path is not None],
     )
+
+
+def _local(times: pd.Series, timezone: str) -> pd.Series:
+    aware = times.dt.tz_localize("UTC") if times.dt.tz is None else times
+    return aware.dt.tz_convert(timezone)
 
 
 def _calendar(

@@ -140,10 +140,10 @@ class Tracking(dg.ConfigurableResource):
                 found = instance.get_run_by_id(run.data.tags[DAGSTER_RUN])
                 if found is None or found.status not in ENDS:
                     continue
-                status = ENDS[found.status]
-                if run.info.status != status:
+                if run.info.status != (status := ENDS[found.status]):
+                    self.client.set_terminated(run.info.run_id, status, run.info.end_time)
                     changed[run.info.run_id] = status
-                self._settle(run.info.run_id, status)
+                self.client.set_tag(run.info.run_id, SETTLED, "yes")
         return changed
 
     def url(self, candidate: Candidate) -> str:
@@ -168,11 +168,12 @@ class Tracking(dg.ConfigurableResource):
             try:
                 yield
             except (MlflowException, OSError, SQLAlchemyError) as error:
+                # MLflow's errors quote the URI, password included, and Dagster would store the whole chain of them.
                 shown = _redacted(self.tracking_uri)
                 raise TrackingUnavailableError(
                     f"MLflow at {shown} did not {what}: {str(error).replace(self.tracking_uri, shown)} "
                     f"Start it, or set {settings.TRACKING_URI.name} to one that runs."
-                ) from error
+                ) from None
 
     def _create(self, model: str, dagster_run_id: str) -> TrackedRun:
         tags = {

@@ -58,6 +58,14 @@ def test_calendar_parts_are_those_of_local_time():
     assert made["event_time_elapsed_days"].tolist() == pytest.approx([19813.979, 20087.5], abs=1e-3)
 
 
+def test_times_without_a_zone_are_utc():
+    aware = rows()
+    naive = aware.assign(event_time=aware["event_time"].dt.tz_localize(None))
+    step = {"calendar": ["hour", "elapsed_days"]}
+    made = [features(frame, step, timezone="Australia/Sydney") for frame in (aware, naive)]
+    pd.testing.assert_frame_equal(*made)
+
+
 def test_cyclic_parts_put_the_last_hour_beside_the_first():
     frame = pd.DataFrame(
         {"event_time": pd.to_datetime(["2024-01-01 00:00", "2024-01-01 23:00", "2024-01-01 12:00"], utc=True)}
