@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,8 @@ from mlops_assets.scaffold.sample import Sample, ScaffoldError
 from mlops_assets.scaffold.suspects import suspects
 from mlops_assets.scaffold.times import TimeFound
 
-Cadence = Literal["hourly", "daily", "weekly", "monthly"]
+Cadence = Literal["monthly", "weekly", "daily", "hourly"]
+CADENCES: tuple[Cadence, ...] = get_args(Cadence)
 WINDOWS: dict[str, int] = {"monthly": 12, "weekly": 26, "daily": 28, "hourly": 168}
 ENOUGH_WINDOWS, FEWEST_WINDOWS = 8, 4
 JUDGED_ROWS, USUAL_BAD_SHARE = 100, 0.05
@@ -61,7 +62,8 @@ def propose(sample: Sample, found: TimeFound, wish: Wish, contract: str) -> Prop
     frame = as_frame(sample, found.moments)
     partitions, sizes = cut(found.moments)
     task = wish.task or _task(frame[wish.target])
-    attributes: dict[str, Any] = {
+    training = _training(partitions, sizes)
+    attributes = {
         "name": wish.name,
         "owner": wish.owner,
         "description": f"Learns {wish.target} from deliveries like {sample.source.files[0]}.",
@@ -76,7 +78,7 @@ def propose(sample: Sample, found: TimeFound, wish: Wish, contract: str) -> Prop
         "estimator": {"path": ESTIMATORS[task][0]},
         "seed": 1,
         "quality": {"max_bad_share": _bad_share(sample, found, wish.target, partitions)},
-        "training": _training(partitions, sizes) | {"trigger": "new_data"},
+        "training": training,
         "evaluation": {
             "holdout": _holdout(sizes),
             "metric": ESTIMATORS[task][1],
@@ -85,7 +87,7 @@ def propose(sample: Sample, found: TimeFound, wish: Wish, contract: str) -> Prop
         "gates": [{"metric": "skill", "at_least": 0.0}],
     }
     fit = [column.name for column in columns if not column.unfit and column.name != wish.target]
-    newest = int(sum(sizes[-attributes["training"]["window"] :]))
+    newest = int(sum(sizes[-training["window"] :]))
     unfit = {column.name: column.unfit for column in columns if column.unfit}
     unfit |= suspects(frame, ModelSpec.model_validate(attributes), fit, newest)
     attributes["exclude"] = list(unfit)
@@ -96,7 +98,7 @@ def cut(moments: pd.DatetimeIndex) -> tuple[Partitions, list[int]]:
     """The coarsest windows of which the sample fills enough, and the rows in each window from first to last."""
     known = moments[moments.notna()].sort_values()
     best = None
-    for every in WINDOWS:
+    for every in CADENCES:
         partitions = Partitions(every=every, start=_first_day(known[0], every))
         numbers = Windows.of(partitions).numbers(known.tz_localize(None).to_numpy().astype("M8[s]"))
         sizes = np.unique(numbers, return_counts=True)[1].tolist()
@@ -159,7 +161,7 @@ def _holdout(sizes: Sequence[int]) -> int:
 
 def _training(partitions: Partitions, sizes: Sequence[int]) -> dict[str, Any]:
     fewest = max(min(2 * _holdout(sizes) + 1, len(sizes)), _holdout(sizes) + 2)
-    return {"window": max(WINDOWS[partitions.every], fewest), "min_partitions": fewest}
+    return {"window": max(WINDOWS[partitions.every], fewest), "min_partitions": fewest, "trigger": "new_data"}
 
 
 def _slices(columns: Sequence[ColumnGuess], frame: pd.DataFrame, wish: Wish) -> list[str]:
