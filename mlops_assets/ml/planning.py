@@ -138,7 +138,9 @@ def _tasks(
 def _task(key: str, state: State, died: Request | None) -> _Task:
     """Drift is judged where a champion is that cannot have learned from the partition, or that judged it before."""
     judged = (
-        key not in state.validated or key in state.reported or (died is not None and set(MONITORING) <= set(died.assets))
+        key not in state.validated
+        or key in state.reported
+        or (died is not None and set(MONITORING) <= set(died.assets))
     )
     return _Task(key, state.found[key], died.attempt + 1 if died else 1, state.champion and judged)
 
