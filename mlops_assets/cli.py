@@ -6,7 +6,7 @@ import os
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import typer
 from rich.console import Console
@@ -95,7 +95,9 @@ def new(
     time_format: Annotated[str | None, typer.Option(help="How the time is written, such as '%d.%m.%Y %H:%M'.")] = None,
     timezone: Annotated[str, typer.Option(help="Where times without an offset were written.")] = "UTC",
     owner: Annotated[str, typer.Option(help="Whose model it is: team:NAME or an address.")] = "team:unassigned",
-    task: Annotated[str | None, typer.Option(help="regression, binary or multiclass; inferred when not given.")] = None,
+    task: Annotated[
+        Literal["regression", "binary", "multiclass"] | None, typer.Option(help="Inferred when not given.")
+    ] = None,
     into: Annotated[Path, typer.Option(help="The folder of models.")] = MODELS,
 ) -> None:
     """Write a working model from a sample file: its declaration and its contract, with what was inferred said aloud."""

@@ -49,7 +49,8 @@ class Player:
 
     def _run(self, sensor: dg.SensorDefinition, request: dg.RunRequest) -> Ran:
         key = {RUN_KEY_TAG: request.run_key} if request.run_key else {}
-        result = self._repository.get_job(request.job_name or sensor.job_name).execute_in_process(
+        job = self._repository.get_job(request.job_name or sensor.job_name)  # ty: ignore[invalid-argument-type]
+        result = job.execute_in_process(
             instance=self._instance,
             run_config=request.run_config,
             partition_key=request.partition_key,
@@ -70,7 +71,8 @@ def _told(because: str, result: dg.ExecuteInProcessResult) -> Ran:
         elif event.is_step_failure:
             asset = (event.step_key or "").rpartition("__")[2]
             error, said = event.step_failure_data.error, event.step_failure_data.user_failure_data
-            failed[asset] = (said and said.description) or (error and error.message.strip()) or "unknown"
+            description = said.description if said else None
+            failed[asset] = description or (error.message.strip() if error else "unknown")
             if said is None and (error is None or error.cls_name != CHECK_FAILED):
                 crashed.append(asset)
     return Ran(because, {asset: tuple(dict.fromkeys(keys)) for asset, keys in made.items()}, failed, tuple(crashed))

@@ -303,4 +303,4 @@ def _import(path: str) -> Any:
 
 
 def _name(derive: Callable[..., Any]) -> str:
-    return f"{derive.__module__}.{derive.__qualname__}"
+    return f"{derive.__module__}.{getattr(derive, '__qualname__', type(derive).__name__)}"

@@ -184,8 +184,9 @@ class Tracking(dg.ConfigurableResource):
         }
         with self.asking("create a run"):
             experiment = self._experiment(model)
-            run = self.client.create_run(experiment, tags=tags, run_name=f"{model} {dagster_run_id[:8]}").info
-        return TrackedRun(run.run_id, experiment, dagster_run_id, run.run_name, _url(run.run_id))
+            name = f"{model} {dagster_run_id[:8]}"
+            run = self.client.create_run(experiment, tags=tags, run_name=name).info
+        return TrackedRun(run.run_id, experiment, dagster_run_id, name, _url(run.run_id))
 
     def _experiment(self, model: str) -> str:
         """The id of the model's experiment, made by the first who needs it."""
@@ -198,9 +199,9 @@ class Tracking(dg.ConfigurableResource):
             try:
                 return client.create_experiment(model, f"{self.root}/mlflow/{model}" if kept_here else None)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                    raise
                 found = client.get_experiment_by_name(model)
+                if found is None or error.error_code != "RESOURCE_ALREADY_EXISTS":
+                    raise
         return found.experiment_id
 
     def _end(self, run: TrackedRun, status: str) -> None:

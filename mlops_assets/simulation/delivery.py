@@ -15,7 +15,9 @@ import pandas as pd
 class World(Protocol):
     """Something that sends deliveries of raw rows, window after window."""
 
-    model: str
+    @property
+    def model(self) -> str:
+        """Whose deliveries they are."""
 
     def starts(self) -> list[date]:
         """The first day of each window that the world can deliver, in ascending order."""
