@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import dagster as dg
 import numpy as np
@@ -11,10 +11,9 @@ import numpy as np
 from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import describe, key
-from mlops_assets.ml import charts
+from mlops_assets.lifecycle.report_metadata import gate_table, shown
 from mlops_assets.ml.artifacts import UnsafeModelError
-from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, bar, evaluate, incomparable, unseen
-from mlops_assets.ml.evaluation_page import html
+from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.metrics import UnusablePredictionsError
 from mlops_assets.ml.spec import ModelSpec, digest_of
@@ -76,7 +75,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         yield dg.MaterializeResult(
             value=report,
             data_version=dg.DataVersion(report.digest()),
-            metadata=_metadata(report, _pictures(spec, judged, trained_model, registry), reports)
+            metadata=shown(report, _pictures(spec, judged, trained_model, registry), reports)
             | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
             check_results=list(_checks(report, trained_model)),
         )
@@ -157,65 +156,13 @@ def _pictures(spec: ModelSpec, judged: Judged, candidate: Candidate, registry: R
     }
 
 
-def _metadata(report: EvaluationReport, drawn: Mapping[str, str], reports: Reports) -> dict[str, Any]:
-    path = f"{report.model}/evaluation/{report.digest()[:16]}"
-    page = reports.save(f"{path}.html", html(report, list(drawn.values())))
-    record = reports.save(f"{path}.json", report.model_dump_json(indent=1))
-    return {
-        "summary": dg.MetadataValue.text(report.sentence),
-        "report": dg.MetadataValue.url(page),
-        "report_json": dg.MetadataValue.url(record),
-        **{name: dg.MetadataValue.md(charts.markdown(svg, name.replace("_", " "))) for name, svg in drawn.items()},
-        "metrics": dg.MetadataValue.table(_metric_rows(report)),
-        "gates": dg.MetadataValue.table(_gate_rows(report)) if report.gates else dg.MetadataValue.text("none declared"),
-        **({"slices": dg.MetadataValue.table(_slice_rows(report))} if report.slices else {}),
-        **({"notes": dg.MetadataValue.text(" ".join(report.notes))} if report.notes else {}),
-        "candidate": dg.MetadataValue.text(report.candidate),
-        "judged_partitions": dg.MetadataValue.text(", ".join(report.partitions)),
-        "judged_rows": report.rows,
-        **report.figures,
-    }
-
-
-def _metric_rows(report: EvaluationReport) -> list[dg.TableRecord]:
-    """A row for each metric and its interval, with the naive guess, and the champion where it was compared."""
-
-    def interval(who: str, name: str, found: Estimate) -> dg.TableRecord:
-        return dg.TableRecord({"metric": name, "of": who, "value": found.value, "low": found.low, "high": found.high})
-
-    rows = [interval("candidate", name, found) for name, found in report.metrics.items()]
-    rows += [interval(f"naive: {report.baseline_name}", name, found) for name, found in report.baseline.items()]
-    if against := report.champion:
-        who = f"champion v{against.champion_version}"
-        rows.append(interval(who, report.metric, against.champion))
-        rows.append(interval(f"gain over {who}", report.metric, against.gain))
-    return rows
-
-
-def _gate_rows(report: EvaluationReport) -> list[dg.TableRecord]:
-    return [
-        dg.TableRecord({"metric": g.gate.metric, "asks_for": bar(g.gate), "value": g.value, "passed": g.passed})
-        for g in report.gates
-    ]
-
-
-def _slice_rows(report: EvaluationReport) -> list[dg.TableRecord]:
-    return [
-        dg.TableRecord(
-            {"column": part.column, "value": part.value, "rows": part.rows}
-            | {name: part.metrics.get(name) for name in report.metrics}
-        )
-        for part in report.slices
-    ]
-
-
 def _checks(report: EvaluationReport, candidate: Candidate) -> Iterator[dg.AssetCheckResult]:
     failed = [gate for gate in report.gates if not gate.passed]
     yield dg.AssetCheckResult(
         check_name=CLEARS,
         passed=not failed,
         description="; ".join(map(str, failed or report.gates)) or "No gate is declared.",
-        metadata={"gates": dg.MetadataValue.table(_gate_rows(report))} if report.gates else {},
+        metadata={"gates": gate_table(report)} if report.gates else {},
     )
     yield dg.AssetCheckResult(
         check_name=BEATS,
