@@ -38,9 +38,9 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {name.split("/")[0] for name in names} == {"mlops_assets", f"{wheel.name.split('-py3')[0]}.dist-info"}
     data = ["pyproject.toml", "dagster.yaml", "requirements.txt", "compute/profiles.yaml"]
-    models = [path.relative_to(ROOT).as_posix() for path in ROOT.glob("mlops_assets/defs/models/*/*.*")]
+    models = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("mlops_assets/defs/models/*/defs.yaml")}
     assert models
-    assert {f"mlops_assets/{name}" for name in data} | set(models) <= names
+    assert {f"mlops_assets/{name}" for name in data} | models <= names
 
 
 def test_definitions_load_from_the_wheel_as_from_the_checkout(installed, tmp_path):
