@@ -142,6 +142,10 @@ def test_a_champion_whose_artifact_was_changed_judges_nothing(shop):
     assert "toy/drift_report[2024-04-01]" in failure(result)
 
 
+def test_what_retraining_runs_needs_no_partition(shop):
+    assert shop.run((), ("evaluation_report",)).success
+
+
 class Ticks:
     """The drift sensor of a workshop, ticked as the daemon ticks it: with the cursor that the last tick left."""
 
@@ -242,10 +246,13 @@ def test_the_next_drifted_report_asks_anew(ticks):
 
 
 def test_the_run_that_is_asked_for_trains_judges_and_registers_and_judges_no_drift(ticks):
-    ticking = ticks("drifted", "drifted")
-    assert ticking.sensor.default_status == dg.DefaultSensorStatus.RUNNING
-    assert ticking.sensor.job_name == "toy_lifecycle"
-    [asked] = ticking.tick()
+    shop = ticks("drifted", "drifted").shop
+    sensor = shop.definitions.resolve_sensor_def("toy_drift")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    assert sensor.job_name == "toy_lifecycle"
+    wired = {"definitions": shop.definitions, "resources": {"records": shop.resources["records"]}}
+    context = dg.build_sensor_context(instance=shop.instance, sensor_name="toy_drift", **wired)
+    [asked] = sensor.evaluate_tick(context).run_requests
     names = [key.path[-1] for key in asked.asset_selection]
     assert names == ["trained_model", "evaluation_report", "registered_version"]
 
