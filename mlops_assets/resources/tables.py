@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PARTITION = "partition"
 ATTEMPTS = 30
 ONE_FILE = 1 << 34
+BATCH_ROWS, ROW_GROUP_ROWS = 1 << 16, 1 << 17
 
 
 class ChangedTypeError(dg.DagsterError):
@@ -91,7 +92,7 @@ class Tables(dg.ConfigurableResource):
         _refuse_changed_types(delta, table)
         write_deltalake(
             delta,
-            _with_partition(table, partition),
+            _batches(table, partition),
             partition_by=[PARTITION],
             mode="overwrite",
             predicate=f"{PARTITION} = '{partition}'",
@@ -148,10 +149,12 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
-def _with_partition(table: pa.Table, partition: str) -> pa.Table:
+def _batches(table: pa.Table, partition: str) -> pa.RecordBatchReader:
+    """The rows with their partition, a few at a time: Delta copies a batch several times, and holds a row group."""
     import pyarrow as pa
 
-    return table.append_column(PARTITION, pa.repeat(partition, table.num_rows))
+    rows = table.append_column(PARTITION, pa.repeat(partition, table.num_rows))
+    return pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(max_chunksize=BATCH_ROWS))
 
 
 def _properties(table: pa.Table) -> WriterProperties:
@@ -166,6 +169,7 @@ def _properties(table: pa.Table) -> WriterProperties:
     }
     return WriterProperties(
         compression="SNAPPY",
+        max_row_group_size=ROW_GROUP_ROWS,
         default_column_properties=ColumnProperties(dictionary_enabled=False),
         column_properties=text,
     )
