@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -93,21 +93,25 @@ def _is_free(port: int) -> bool:
 
 @contextmanager
 def _process(command: list[str], output: int | None = None) -> Iterator[subprocess.Popen]:
-    """A child that is stopped with this process, whether by Ctrl-C or by SIGTERM."""
-    process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ)
-    before = signal.signal(signal.SIGTERM, _interrupt)
+    """A child that is stopped with this process, and with it all that it started, by Ctrl-C or by SIGTERM.
+
+    A shell that starts us in the background has SIGINT ignored, and children would inherit that; a handler they do not.
+    """
+    before = signal.signal(signal.SIGTERM, _interrupt), signal.signal(signal.SIGINT, _interrupt)
+    process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ, start_new_session=True)
     try:
         yield process
     except KeyboardInterrupt:
         pass
     finally:
-        signal.signal(signal.SIGTERM, before)
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
+        process.send_signal(signal.SIGINT)
+        with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        signal.signal(signal.SIGTERM, before[0])
+        signal.signal(signal.SIGINT, before[1])
 
 
 def _interrupt(*_: object) -> None:
