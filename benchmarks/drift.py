@@ -4,6 +4,7 @@ import json
 import sys
 import time
 import tracemalloc
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -56,7 +57,9 @@ def ours(before, now):
     started = time.process_time()
     reference = reference_profile(before, predictions(model, before, "regression"))
     profiled = time.process_time()
-    subject = Subject(partition="p", delivery="d", version=1, usual_rows=len(before))
+    subject = Subject(
+        partition="p", first=datetime(2024, 5, 1, tzinfo=UTC), delivery="d", version=1, usual_rows=len(before)
+    )
     weights = dict.fromkeys(before.columns, 1.0)
     report = judge(spec, subject, reference, now, predictions(model, now, "regression"), weights)
     return report, profiled - started, time.process_time() - profiled

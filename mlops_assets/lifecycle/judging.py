@@ -43,6 +43,7 @@ class Reference(NamedTuple):
         """The partition as what is judged, with the number of rows that was usual in fitting."""
         return Subject(
             partition=part.partition,
+            first=part.first,
             delivery=part.delivery,
             version=self.version,
             usual_rows=self.profile.rows / len(self.candidate.manifest.fitted_partitions),

@@ -182,11 +182,11 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]
     ) -> dg.SensorResult | dg.SkipReason:
         """Look at the newest reports against the version that the newest was judged against."""
-        recent = records.all(DriftReport, spec.name, "drift_report", newest=rule.n)
+        recent = _newest(spec, records)
         if not recent:
             return dg.SkipReason(f"{spec.name} has no drift report yet.")
-        *_, newest = recent.values()
-        alike = [report for report in reversed(recent.values()) if report.version == newest.version]
+        newest = recent[0]
+        alike = [report for report in recent if report.version == newest.version]
         looked_at = _looked_at(alike)
         if not needs_retraining([report.verdict for report in alike], rule.k, rule.n):
             return dg.SkipReason(
@@ -201,6 +201,13 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
         return dg.SensorResult(run_requests=[request], cursor=run_key)
 
     return drift
+
+
+def _newest(spec: ModelSpec, records: Records) -> list[DriftReport]:
+    """The newest reports that are looked at, newest first. The keys of windows are in order of time, names are not."""
+    few = None if spec.partitions.every == "batch" else spec.drift.n
+    found = records.all(DriftReport, spec.name, "drift_report", newest=few).values()
+    return sorted(found, key=lambda report: report.first, reverse=True)[: spec.drift.n]
 
 
 def _looked_at(reports: Sequence[DriftReport]) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.metrics import Task
-from mlops_assets.ml.profiles import Method, Profile, Shift, effect_sizes, profile
+from mlops_assets.ml.profiles import ColumnProfile, Method, Profile, Shift, effect_sizes, profile
 from mlops_assets.ml.spec import Drift, ModelSpec, Value
 
 Verdict = Literal["stable", "watch", "drifted"]
@@ -35,12 +36,14 @@ class ColumnEffect(Shift):
 class DriftReport(Value):
     """What `drift_report` says of one partition against the training reference of one version.
 
-    `usual_rows` is how many rows a partition had on average in training. `weighted_share` is the share of importance
-    held by the columns beyond their thresholds. `prediction` is missing where nothing could be predicted.
+    `first` is the time of the partition's first row, `usual_rows` is how many rows a partition had on average in
+    training. `weighted_share` is the share of importance held by the columns beyond their thresholds. `prediction` is
+    missing where nothing could be predicted.
     """
 
     model: str
     partition: str
+    first: datetime
     version: int
     delivery: str
     rows: int
@@ -58,6 +61,7 @@ class Subject(Value):
     """What is judged, and against what: a partition of a delivery, and a version with its usual number of rows."""
 
     partition: str
+    first: datetime
     delivery: str
     version: int
     usual_rows: float
@@ -108,7 +112,7 @@ def judge(
     prediction = _prediction(spec.drift, reference, predicted)
     if prediction is None:
         left_out[PREDICTION] = "nothing was predicted for both sides"
-    weights = _weights(importance, shifts)
+    weights = _weights(importance, {name: compared[name] for name in shifts})
     columns = [_effect(name, shift, _limit(spec.drift, name), weights[name]) for name, shift in shifts.items()]
     case = _Case(
         drift=spec.drift,
@@ -154,12 +158,22 @@ def _limit(drift: Drift, column: str) -> tuple[Method, float]:
     return (pinned.method, pinned.threshold) if pinned else (drift.method, drift.threshold)
 
 
-def _weights(importance: Mapping[str, float], names: Collection[str]) -> dict[str, float]:
-    """Importance without its negative part, made to sum to 1; equal weights where no column has any."""
-    positive = {name: max(importance.get(name, 0.0), 0.0) for name in names}
-    finite = {name: weight if np.isfinite(weight) else 0.0 for name, weight in positive.items()}
-    total = sum(finite.values())
-    return {name: weight / total if total else 1 / len(finite) for name, weight in finite.items()}
+def _weights(importance: Mapping[str, float], columns: Mapping[str, ColumnProfile]) -> dict[str, float]:
+    """Importance without its negative part, made to sum to 1; equal weights where no column has any.
+
+    A column that never varied in training could gain none, whatever it will be worth once it varies: it weighs as much
+    as the average column.
+    """
+    average = 1 / max(len(columns), 1)
+    varied = {name: importance.get(name, 0.0) for name, column in columns.items() if not _is_constant(column)}
+    finite = {name: max(weight, 0.0) if np.isfinite(weight) else 0.0 for name, weight in varied.items()}
+    total, theirs = sum(finite.values()), average * len(finite)
+    known = {name: theirs * weight / total if total else average for name, weight in finite.items()}
+    return {name: known.get(name, average) for name in columns}
+
+
+def _is_constant(column: ColumnProfile) -> bool:
+    return sum(share > 0 for share in (*column.shares, column.nulls)) <= 1
 
 
 def _effect(name: str, shift: Shift, limit: tuple[Method, float], weight: float) -> ColumnEffect:

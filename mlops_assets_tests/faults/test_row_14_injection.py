@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +27,8 @@ HOSTILE = [
     "\tcanary",
     "\rcanary",
 ]
-SUBJECT = Subject(partition="2024-05-01", delivery="d5", version=3, usual_rows=ROWS)
+FIRST = datetime(2024, 5, 1, tzinfo=UTC)
+SUBJECT = Subject(partition="2024-05-01", first=FIRST, delivery="d5", version=3, usual_rows=ROWS)
 
 
 def world() -> pd.DataFrame:

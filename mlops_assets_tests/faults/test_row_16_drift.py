@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tracemalloc
+from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,8 @@ from mlops_assets.ml.profiles import CATEGORIES, profile
 from mlops_assets_tests import toy
 
 ROWS = 1_000_000
-SUBJECT = Subject(partition="2024-05-01", delivery="d5", version=3, usual_rows=ROWS)
+FIRST = datetime(2024, 5, 1, tzinfo=UTC)
+SUBJECT = Subject(partition="2024-05-01", first=FIRST, delivery="d5", version=3, usual_rows=ROWS)
 
 
 def exploded() -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from urllib.parse import unquote
 
 import dagster as dg
@@ -181,6 +182,7 @@ def report(shop, month, verdict, version=1, **changes):
     fields = {
         "model": "toy",
         "partition": f"{month}-01",
+        "first": datetime.fromisoformat(f"{month}-01T00:00:00+00:00"),
         "version": version,
         "delivery": f"bytes of {month}",
         "rows": 300,
@@ -194,7 +196,7 @@ def report(shop, month, verdict, version=1, **changes):
         "sentence": f"{verdict}: by hand.",
         **changes,
     }
-    shop.resources["records"].put("toy", "drift_report", DriftReport(**fields), f"{month}-01")
+    shop.resources["records"].put("toy", "drift_report", DriftReport(**fields), fields["partition"])
 
 
 def trained(shop, **deliveries):
@@ -261,6 +263,17 @@ def test_reports_against_a_version_that_no_longer_serves_do_not_count(ticks):
     ticking = ticks("drifted", "drifted")
     report(ticking.shop, "2024-03", "drifted", version=2)
     assert "Against version 2, newest first: 2024-03-01 drifted (70%)." in ticking.tick().skip_message
+
+
+def test_batches_are_looked_at_in_order_of_their_rows_whatever_their_names(ticks):
+    source = {"uri": "landing", "files": ["{partition}.csv"]}
+    ticking = ticks(source=source, partitions={"every": "batch"})
+    for month, name, verdict in zip(
+        toy.MONTHS, ("b-9", "b-10", "b-11"), ("stable", "drifted", "drifted"), strict=False
+    ):
+        report(ticking.shop, month, verdict, partition=name)
+    [asked] = ticking.tick()
+    assert asked.tags["mlops/because"] == "b-11"
 
 
 def test_what_a_candidate_has_already_been_trained_with_asks_for_nothing(ticks):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
 from html import unescape
 
@@ -15,7 +16,8 @@ from mlops_assets_tests import toy
 from mlops_assets_tests.html import Seen
 
 ROWS = 200
-SUBJECT = Subject(partition="2024-05-01", delivery="d5", version=3, usual_rows=ROWS)
+FIRST = datetime(2024, 5, 1, tzinfo=UTC)
+SUBJECT = Subject(partition="2024-05-01", first=FIRST, delivery="d5", version=3, usual_rows=ROWS)
 AWKWARD = {
     "all_null": np.full(ROWS, np.nan),
     "all_none": np.full(ROWS, None),

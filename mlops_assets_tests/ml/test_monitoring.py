@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +14,8 @@ from mlops_assets.ml.monitoring import PREDICTION, Subject, judge, needs_retrain
 from mlops_assets_tests import toy
 
 ROWS = 1000
-SUBJECT = Subject(partition="2024-05-01", delivery="d5", version=3, usual_rows=ROWS)
+FIRST = datetime(2024, 5, 1, tzinfo=UTC)
+SUBJECT = Subject(partition="2024-05-01", first=FIRST, delivery="d5", version=3, usual_rows=ROWS)
 WEIGHTS = {"price": 0.6, "wind": 0.3, "kind": 0.1, "event_time": 5.0}
 
 
@@ -200,6 +203,16 @@ def test_weights_are_importance_without_its_negative_part_and_sum_to_one():
 def test_columns_weigh_alike_where_no_importance_is_known(importance):
     found = report(world(), weights=dict.fromkeys(["price", "wind", "kind"], importance))
     assert [effect.weight for effect in found.columns] == [pytest.approx(1 / 3)] * 3
+
+
+def test_a_column_that_never_varied_in_training_weighs_as_much_as_the_average_column():
+    reference = world().assign(price=3.0, kind="a")
+    found = {effect.column: effect for effect in report(world(), reference=reference).columns}
+    assert {name: round(effect.weight, 9) for name, effect in found.items()} == dict.fromkeys(
+        ("price", "wind", "kind"), round(1 / 3, 9)
+    )
+    assert report(world(), reference=reference).verdict == "drifted"
+    assert report(reference, reference=reference).weighted_share == 0
 
 
 def test_nothing_to_compare_is_watched():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pandas as pd
 import pytest
 
@@ -18,7 +20,9 @@ def bike(real_data):
 
 
 def verdict(declared, reference, now, usual):
-    subject = Subject(partition="now", delivery="d", version=1, usual_rows=usual)
+    subject = Subject(
+        partition="now", first=datetime(2012, 5, 1, tzinfo=UTC), delivery="d", version=1, usual_rows=usual
+    )
     weights = dict.fromkeys(reference.columns, 1.0)
     before, said = reference_profile(reference, reference["hum"]), now["hum"]
     return judge(declared, subject, before, now, said.reset_index(drop=True), weights)
