@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FEW = 5
 LONGEST_RULE = 120
+NAMES, LONGEST_NAME = 20, 60
 KEPT: dict[str, Any] = {"all": False, "exclude_first": "first", "exclude_last": "last"}
 Window = tuple[datetime, datetime]
 
@@ -120,17 +121,22 @@ def _refuse_columns(files: Mapping[str, pa.Table], spec: ModelSpec, contract: pa
     for file, table in files.items():
         names = table.column_names
         if not set(names) & set(expected):
-            raise BrokenContractError(f"{file}: none of the expected columns is there: {', '.join(expected)}.")
+            raise BrokenContractError(f"{file}: none of the expected columns is there: {_listed(expected)}.")
         faults = {
             "missing columns": [name for name in expected if name not in names],
             "columns that the contract does not have": [name for name in names if name not in expected],
             "columns named twice": [name for name, count in Counter(names).items() if count > 1],
         }
-        found = "; ".join(f"{fault}: {', '.join(map(repr, names))}" for fault, names in faults.items() if names)
+        found = "; ".join(f"{fault}: {_listed(names)}" for fault, names in faults.items() if names)
         if found:
-            raise BrokenContractError(f"{file}: {found}. Expected: {', '.join(expected)}.")
+            raise BrokenContractError(f"{file}: {found}. Expected: {_listed(expected)}.")
     if not any(table.num_rows for table in files.values()):
         raise BrokenContractError(f"{', '.join(files) or 'the delivery'}: EMPTY, there are no rows.")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMES} more" if len(names) > NAMES else ""
+    return ", ".join(repr(name[:LONGEST_NAME]) for name in names[:NAMES]) + more
 
 
 def _typed(

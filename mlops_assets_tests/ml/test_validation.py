@@ -221,6 +221,15 @@ def test_a_file_without_its_header_is_refused_without_quoting_it():
     assert "Ada" not in str(refusal.value)
 
 
+def test_a_thousand_wrong_columns_make_a_short_message():
+    table = delivered(toy.rows("2024-01", 3))
+    for number in range(1000):
+        table = table.append_column(f"column {number} {'x' * 100}", pa.nulls(3))
+    with pytest.raises(BrokenContractError, match="and 980 more") as refusal:
+        judge({"a.csv": table}, SPEC, CONTRACT, JANUARY)
+    assert len(str(refusal.value)) < 2000
+
+
 def test_the_order_of_columns_does_not_matter():
     frame = toy.rows("2024-01", 20)
     usual, other = judged(frame), judged(frame[frame.columns[::-1]])
