@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.execution.plan.objects import StepFailureData
 from pydantic import ValidationError
 
 from mlops_assets.lifecycle.common import going_on, key, partitions_definition
@@ -23,6 +24,7 @@ RAW, VALIDATED = "raw_data", "validated_features"
 DATA_VERSION = "dagster/data_version"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 REQUEST = "mlops/request"
+CHECK_FAILED = "DagsterAssetCheckFailedError"
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
 Clock = Callable[[], datetime]
@@ -74,7 +76,7 @@ def _remembered(cursor: str | None) -> Memory:
 
 
 def _judged(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> bool:
-    """Whether a request came to a verdict: its run succeeded, was cancelled, or a stage after `raw_data` refused.
+    """Whether a request came to a verdict: its run succeeded, was cancelled, or something after `raw_data` refused.
 
     A run that was killed, or broke with an error that nobody raised on purpose, came to none.
     """
@@ -83,10 +85,13 @@ def _judged(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> 
         return bool(runs)
     failures = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
     events = [entry.dagster_event for entry in failures if entry.dagster_event is not None]
-    return any(
-        event.step_failure_data.user_failure_data is not None and event.step_key != f"{spec.name}__{RAW}"
-        for event in events
-    )
+    return any(_on_purpose(event.step_failure_data) and event.step_key != f"{spec.name}__{RAW}" for event in events)
+
+
+def _on_purpose(failure: StepFailureData) -> bool:
+    """Whether a stage raised the failure itself, or a blocking check of it did not pass."""
+    checked = failure.error is not None and failure.error.cls_name == CHECK_FAILED
+    return failure.user_failure_data is not None or checked
 
 
 def _state(
