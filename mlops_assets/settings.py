@@ -66,6 +66,7 @@ LIBRARIES = (
         "Seconds before MLflow's first retry; each later one waits twice as long.",
         "1",
     ),
+    Setting("MLFLOW_LOGGING_LEVEL", "From which severity on MLflow speaks.", "WARNING"),
     Setting(
         "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "Whether MLflow draws a bar for each file that it copies.", "false"
     ),
