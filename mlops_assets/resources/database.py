@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
@@ -96,17 +96,21 @@ def _table(names: Sequence[str], rows: Sequence[Sequence[Any]], source: str) -> 
     return table.sort_by([(name, "ascending") for name in names]) if rows else table
 
 
-def _column(values: Iterable[Any]) -> pa.Array:
+def _column(values: Sequence[Any]) -> pa.Array:
     """Values as one Arrow type; text where they are of several kinds, or of one that Parquet does not know."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    values = list(values)
+    # Done here, as pandera sets PYARROW_IGNORE_TIMEZONE, with which Arrow drops offsets without a word.
+    zoned = [value.tzinfo is not None if isinstance(value, datetime) else None for value in values]
+    plain = [
+        value.astimezone(UTC).replace(tzinfo=None) if aware else value
+        for value, aware in zip(values, zoned, strict=True)
+    ]
     try:
-        column = pa.array(values)
+        column = pa.array(plain)
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         column = None
-    if column is None or pa.types.is_nested(column.type) or pa.types.is_null(column.type):
+    if column is None or pa.types.is_nested(column.type) or pa.types.is_null(column.type) or {True, False} <= {*zoned}:
         return pa.array([None if value is None else str(value) for value in values], pa.string())
-    if pa.types.is_timestamp(column.type) and column.type.tz:
-        return column.cast(pa.timestamp("us", "UTC"))
-    return column
+    return pc.assume_timezone(column, "UTC") if True in zoned else column
