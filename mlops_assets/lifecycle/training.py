@@ -54,7 +54,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         try:
             parts = split(records.all(ValidatedPartition, spec.name, VALIDATED), spec)
             tracking.reconcile(context.instance)
-            with tracking.run(spec.name, context.run_id) as run:
+            with tracking.run(spec.name, context.run.run_id) as run:
                 fitted, seconds = _fit(spec, parts, tables)
                 candidate = _keep(spec, parts, fitted, seconds, run, blobs, tracking)
         except (TrainingError, LeakError, UnsafeModelError, TrackingUnavailableError) as error:

@@ -17,54 +17,23 @@ import pytest
 
 from mlops_assets.lifecycle.training import told_to_mlflow
 from mlops_assets.ml.artifacts import UnsafeModelError
-from mlops_assets.ml.training import Candidate, Manifest, fit, manifest, split
+from mlops_assets.ml.training import Manifest
 from mlops_assets.resources.tracking import RUN_ID, Tracking, TrackingUnavailableError
-from mlops_assets_tests import toy
-from mlops_assets_tests.lifecycle.stages import empty_database
 from mlops_assets_tests.ml.test_features import rows
-from mlops_assets_tests.ml.test_training import INPUTS, validated
+from mlops_assets_tests.resources.tracked import logged, tracking_in, trained
 
-QUICK = {"path": "sklearn.linear_model.Ridge"}
 SECRET = "hunter2"
 
 
 @pytest.fixture
 def tracking(tmp_path):
-    (tmp_path / "mlflow.db").write_bytes(empty_database())
-    return Tracking(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    return tracking_in(tmp_path)
 
 
 @pytest.fixture
-def instance(tmp_path_factory):
-    with dg.instance_for_test(temp_dir=str(tmp_path_factory.mktemp("dagster"))) as instance:
+def instance():
+    with dg.DagsterInstance.ephemeral() as instance:
         yield instance
-
-
-@pytest.fixture(scope="module")
-def trained():
-    """A declaration, the model fitted to it, and its manifest."""
-    spec = toy.spec("/nowhere", estimator=QUICK)
-    return spec, fit(rows(300), spec, INPUTS), manifest(spec, split(validated(1, 2, 3), spec))
-
-
-def candidate(tracking, trained, run_id="dagster-1"):
-    """The candidate that a training leaves behind."""
-    spec, fitted, made_of = trained
-    with tracking.run("toy", run_id) as run:
-        uri = tracking.log_model(run, spec, fitted, made_of, {"fitted_rows": fitted.rows})
-    return Candidate(
-        model="toy",
-        mlflow_run_id=run.id,
-        model_uri=uri,
-        model_sha256=fitted.sha256,
-        manifest=made_of,
-        inputs=tuple(fitted.inputs),
-        fitted_rows=fitted.rows,
-        importance={},
-        reference="",
-        reference_sample="",
-        cpu_seconds=0,
-    )
 
 
 def runs(tracking, **tags):
@@ -86,7 +55,7 @@ def training(tracking, model="toy", fails=None):
 
     @dg.asset(key_prefix=model, name="trained_model")
     def trained_model(context: dg.AssetExecutionContext, tracking: Tracking):
-        with tracking.run(model, context.run_id) as run:
+        with tracking.run(model, context.run.run_id) as run:
             if fails:
                 raise fails
         return dg.MaterializeResult(metadata={RUN_ID: run.id})
@@ -138,32 +107,31 @@ def test_a_run_ends_as_its_work_ends(tracking, error, end):
     assert status(tracking, run.id) == end
 
 
-def test_everything_about_a_model_is_in_its_run(tracking, trained):
-    made_of = trained[2]
-    made = candidate(tracking, trained)
+def test_everything_about_a_model_is_in_its_run(tracking):
+    made = logged(tracking)
     with tracking.asking("give a run"):
         from mlflow.artifacts import download_artifacts
 
         found = tracking.client.get_run(made.mlflow_run_id)
-        logged = tracking.client.get_logged_model(made.model_uri.removeprefix("models:/"))
+        model = tracking.client.get_logged_model(made.model_uri.removeprefix("models:/"))
         kept = download_artifacts(f"{found.info.artifact_uri}/manifest.json", tracking_uri=tracking.tracking_uri)
-    assert found.data.params == {"estimator": QUICK["path"], "seed": "7"}
+    assert found.data.params == {"estimator": "sklearn.linear_model.Ridge", "seed": "7"}
     assert found.data.metrics == {"fitted_rows": 300}
-    assert [output.model_id for output in found.outputs.model_outputs] == [logged.model_id]
-    assert (str(logged.status), logged.source_run_id) == ("READY", made.mlflow_run_id)
-    assert Manifest.model_validate_json(Path(kept).read_text()) == made_of
+    assert [output.model_id for output in found.outputs.model_outputs] == [model.model_id]
+    assert (str(model.status), model.source_run_id) == ("READY", made.mlflow_run_id)
+    assert Manifest.model_validate_json(Path(kept).read_text()) == trained().manifest
     tracking.log_metrics(made, {"mae": 1.5})
     assert runs(tracking)[0].data.metrics["mae"] == 1.5
     assert status(tracking, made.mlflow_run_id) == "FINISHED"
 
 
-def test_what_is_loaded_is_what_was_fitted(tracking, trained):
-    served = tracking.load(candidate(tracking, trained))
-    assert served.predict(rows(20)).tolist() == trained[1].pipeline.predict(rows(20)).tolist()
+def test_what_is_loaded_is_what_was_fitted(tracking):
+    served = tracking.load(logged(tracking))
+    assert served.predict(rows(20)).tolist() == trained().fitted.pipeline.predict(rows(20)).tolist()
 
 
-def test_mlflows_own_tools_can_read_the_model_and_know_its_inputs_and_requirements(tracking, trained, tmp_path):
-    made = candidate(tracking, trained)
+def test_mlflows_own_tools_can_read_the_model_and_know_its_inputs_and_requirements(tracking, tmp_path):
+    made = logged(tracking)
     with tracking.asking("load a model"):
         import mlflow
         from mlflow.tracking._tracking_service.utils import _use_tracking_uri
@@ -187,28 +155,28 @@ def test_mlflows_own_tools_can_read_the_model_and_know_its_inputs_and_requiremen
     assert model.predict(given).tolist() == tracking.load(made).predict(rows(5)).tolist()
 
 
-def test_a_changed_artifact_is_refused(tracking, trained, tmp_path):
-    made = candidate(tracking, trained)
+def test_a_changed_artifact_is_refused(tracking, tmp_path):
+    made = logged(tracking)
     (artifact,) = tmp_path.rglob("model.skops")
     artifact.write_bytes(artifact.read_bytes()[:-1] + b"x")
     with pytest.raises(UnsafeModelError, match=f"expected {made.model_sha256}"):
         tracking.load(made)
 
 
-def test_a_lost_artifact_is_a_clear_error(tracking, trained, tmp_path):
-    made = candidate(tracking, trained)
+def test_a_lost_artifact_is_a_clear_error(tracking, tmp_path):
+    made = logged(tracking)
     next(tmp_path.rglob("model.skops")).unlink()
     with pytest.raises(TrackingUnavailableError, match=f"did not give {made.model_uri}"):
         tracking.load(made)
 
 
-def test_nothing_of_a_training_stays_in_the_process(tracking, trained):
+def test_nothing_of_a_training_stays_in_the_process(tracking):
     import mlflow
     from mlflow.tracking import fluent
     from mlflow.tracking._tracking_service import utils
 
     before = (dict(os.environ), utils._tracking_uri, fluent._active_experiment_id)
-    candidate(tracking, trained)
+    logged(tracking)
     assert (dict(os.environ), utils._tracking_uri, fluent._active_experiment_id) == before
     assert mlflow.active_run() is None
 
@@ -252,13 +220,13 @@ def plain_dagster_mlflow():
         os.environ.update(environment)
 
 
-def test_another_run_that_is_active_is_neither_written_to_nor_ended(tracking, trained):
+def test_another_run_that_is_active_is_neither_written_to_nor_ended(tracking):
     import mlflow
     from mlflow.tracking._tracking_service.utils import _use_tracking_uri
 
     with tracking.asking("record something"), _use_tracking_uri(tracking.tracking_uri), mlflow.start_run() as users:
         with pytest.raises(TrackingUnavailableError, match=f"MLflow run {users.info.run_id} is active"):
-            candidate(tracking, trained)
+            logged(tracking)
         assert mlflow.active_run().info.run_id == users.info.run_id
         assert tracking.client.get_run(users.info.run_id).data.params == {}
 
