@@ -28,8 +28,12 @@ class Decision(Value):
 
 
 def identity(candidate: Candidate) -> str:
-    """What makes two candidates the same: the same manifest, and the same bytes made from it."""
-    return digest_of([candidate.manifest.digest(), candidate.model_sha256])
+    """What makes two candidates the same: what they are made of, wherever that is stored, and the bytes made from it.
+
+    Materializing the same rows again moves a table to a new version, and makes no new candidate.
+    """
+    made_of = candidate.manifest.model_dump(mode="json", exclude={"table_version"})
+    return digest_of([made_of, candidate.model_sha256])
 
 
 def refusal(candidate: Candidate, report: EvaluationReport, spec: ModelSpec) -> str | None:

@@ -98,3 +98,11 @@ def test_the_same_manifest_and_bytes_are_the_same_candidate_whatever_run_made_th
     assert identity(candidate()) == identity(candidate(run="run-2", cpu_seconds=3.0))
     assert identity(candidate()) != identity(candidate(sha256="d" * 64))
     assert identity(candidate()) != identity(candidate(fitted=("2024-01-01",)))
+
+
+def test_rows_written_once_more_make_no_new_candidate():
+    first = candidate()
+    moved = first.manifest.model_copy(update={"table_version": first.manifest.table_version + 3})
+    corrected = first.manifest.model_copy(update={"contents": {"2024-01-01": "other rows"}})
+    assert identity(first) == identity(candidate(manifest=moved))
+    assert identity(first) != identity(candidate(manifest=corrected))
