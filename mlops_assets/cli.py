@@ -30,6 +30,7 @@ def demo(
 ) -> None:
     """Play months of the shipped models' lives through the real sensors and jobs, in this process."""
     from mlops_assets import settings
+    from mlops_assets.closing import print_lines
     from mlops_assets.instance import prepare
     from mlops_assets.simulation.provider import OtherWorldError
     from mlops_assets.simulation.recorded import NoDataError
@@ -43,7 +44,7 @@ def demo(
         lines = _played(console, worlds, months)
     except (NoDataError, OtherWorldError) as error:
         _refuse(console, error)
-    _print_closing(console, lines)
+    print_lines(console, lines, Path(settings.home()), simulated=data is None)
     if not lines or any(line.wrong for line in lines):
         raise typer.Exit(1)
 
@@ -198,13 +199,6 @@ def _played(console: Console, worlds: Sequence[World], months: int) -> list[Line
                 lines += play(stage, Provider(world, _landing(world.model)), months)
                 progress.update(tasks[world.model], description=f"{world.model}: done", total=1, completed=1)
     return lines
-
-
-def _print_closing(console: Console, lines: Sequence[Line]) -> None:
-    from mlops_assets import settings
-    from mlops_assets.closing import print_lines
-
-    print_lines(console, lines, Path(settings.home()))
 
 
 if __name__ == "__main__":

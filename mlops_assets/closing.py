@@ -18,7 +18,7 @@ NUMBERS = {"rows in", "out", "bad"}
 UI = "http://127.0.0.1:3000"
 
 
-def print_lines(console: Console, lines: Sequence[Line], home: Path) -> None:
+def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: bool) -> None:
     """A table a model, then the commands and addresses."""
     for model in dict.fromkeys(line.model for line in lines):
         ours = [line for line in lines if line.model == model]
@@ -36,7 +36,8 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path) -> None:
     for model in dict.fromkeys(line.model for line in lines):
         console.print(f"  {UI}/assets/{model}/registered_version", soft_wrap=True)
         console.print(f"  {UI}/assets/{model}/drift_report", soft_wrap=True)
-    console.print("Let the sensor see a new file: [bold]mlops-assets deliver bike_demand[/bold]", soft_wrap=True)
+    if simulated:
+        console.print("Let the sensor see a new file: [bold]mlops-assets deliver bike_demand[/bold]", soft_wrap=True)
     console.print(f"What the runs printed is in {home / 'demo.log'}.", style="dim", soft_wrap=True)
 
 

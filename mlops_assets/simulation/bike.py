@@ -1,4 +1,4 @@
-"""A city's rental bicycles by the hour: season, weather, growth, and a night closure that changes everything."""
+"""A city's rental bicycles by the hour: season, weather, growth, and the day when weekends are closed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mlops_assets.simulation.dirt import Fault, spoiled
 from mlops_assets.simulation.series import lasting
 
 FIRST, LAST = date(2011, 1, 1), date(2012, 12, 1)
-NIGHT_CLOSURE = date(2012, 2, 1)
+WEEKENDS_CLOSED = date(2012, 2, 1)
 DIRTY_DELIVERY = date(2011, 12, 1)
 FAULTS = (
     Fault("cnt", None),
@@ -24,7 +24,6 @@ FAULTS = (
 WORKDAY = [2, 1, 1, 1, 2, 8, 30, 85, 120, 60, 38, 44, 58, 56, 54, 64, 98, 150, 135, 92, 66, 48, 32, 16]
 WEEKEND = [28, 22, 16, 8, 3, 4, 8, 16, 34, 58, 84, 104, 120, 124, 122, 118, 110, 98, 80, 62, 48, 40, 34, 26]
 HOLIDAYS = {(1, 1), (1, 17), (2, 21), (4, 16), (5, 30), (7, 4), (9, 5), (10, 10), (11, 11), (11, 24), (12, 25)}
-NIGHT = 6
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,7 @@ class BikeWorld:
     """The feed of `bike_demand`, month by month: the columns of the public data set, out of a seed.
 
     Rentals follow the hour, the kind of day, the weather and the season, and grow by 3 % a month. From
-    `NIGHT_CLOSURE` on nobody rents before six: those rows are gone, and half of their rides move to other hours.
+    `WEEKENDS_CLOSED` on nothing is rented at weekends: those rows are gone, and some of their rides move to other days.
     1 % of the hours is missing and 1 % of the rows is broken; of `DIRTY_DELIVERY` the first attempt is 12 % broken.
     """
 
@@ -58,8 +57,8 @@ class BikeWorld:
         weather = _weather(times, random)
         rows = _rentals(_calendar(times), weather, random)
         kept = random.random(len(rows)) > 0.01
-        if start >= NIGHT_CLOSURE:
-            kept &= times.hour >= NIGHT
+        if start >= WEEKENDS_CLOSED:
+            kept &= times.dayofweek < 5
         share = 0.12 if attempt + 1 < self.attempts(start) else 0.01
         return spoiled(rows[kept].reset_index(drop=True), share, FAULTS, random)
 
@@ -110,8 +109,8 @@ def _rentals(calendar: pd.DataFrame, weather: pd.DataFrame, random: np.random.Ge
     comfort = np.exp(-(((weather["temp"] - 0.66) / 0.4) ** 2)) * (1.15 - 0.35 * weather["hum"])
     sky = np.take([1.0, 0.93, 0.62, 0.35], weather["weathersit"] - 1)
     months = calendar["yr"] * 12 + calendar["mnth"] - 1
-    closed = (months >= (NIGHT_CLOSURE.year - FIRST.year) * 12 + NIGHT_CLOSURE.month - 1).to_numpy()
-    moved = np.where(closed & ((hours == NIGHT) | (hours >= 22)), 1.5, 1.0)
+    closed = (months >= (WEEKENDS_CLOSED.year - FIRST.year) * 12 + WEEKENDS_CLOSED.month - 1).to_numpy()
+    moved = np.where(closed & (hours >= 17), 1.3, 1.0)
     expected = profile * comfort * sky * 1.03**months * moved * 1.9
     total = random.poisson(expected * random.gamma(25, 1 / 25, len(expected)))
     visitors = random.binomial(total, np.where(working, 0.13, 0.32))

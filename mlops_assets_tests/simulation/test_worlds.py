@@ -69,10 +69,10 @@ def test_only_the_first_attempt_of_the_dirty_delivery_is_dirtier_than_usual(worl
     assert [start for start in world.starts() if world.attempts(start) > 1] == [dirty]
 
 
-def test_the_night_closure_takes_the_hours_before_six_out_of_the_feed():
+def test_closed_weekends_take_saturdays_and_sundays_out_of_the_feed():
     world = BikeWorld()
-    assert world.partition(date(2012, 1, 1))["hr"].min() == 0
-    assert world.partition(bike.NIGHT_CLOSURE)["hr"].min() == bike.NIGHT
+    assert set(world.partition(date(2012, 1, 1))["weekday"]) == set(range(7))
+    assert set(world.partition(bike.WEEKENDS_CLOSED)["weekday"]) == set(range(1, 6))
 
 
 def test_the_neighbours_columns_come_alive_when_its_market_joins():
