@@ -186,3 +186,16 @@ def test_the_step_asks_for_the_compute_profile_that_is_declared():
     assert asset.op.tags["mlops/compute"] == "cpu-large"
     (plain,) = training(toy.spec("/nowhere")).assets
     assert "dagster-k8s/config" not in plain.op.tags
+
+
+def test_every_asset_of_a_model_tells_mlflow_when_it_fails(workshop):
+    assets = list(workshop().definitions.assets)
+    assert len(assets) >= 6
+    assert all({hook.name for hook in asset.hook_defs} == {"fails_in_mlflow_too"} for asset in assets)
+
+
+def test_the_code_version_follows_the_functions_and_the_contract_that_are_declared():
+    ratio = [{"path": "mlops_assets_tests.ml.test_features.ratio"}]
+    plain = code_version(toy.spec("/nowhere"))
+    assert code_version(toy.spec("/nowhere", features=ratio)) != plain
+    assert code_version(toy.spec("/nowhere", contract="mlops_assets_tests.ml.test_features.Contract")) != plain
