@@ -63,5 +63,5 @@ $(INSTALLED): requirements/dev.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the locked packages into .venv; this takes a minute or two ..."
 	@$(PIP) --no-compile --only-binary :all: --require-hashes --requirement requirements/dev.txt
 	@$(PIP) --no-compile --no-build-isolation --editable .
-	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets >/dev/null || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets >/dev/null 2>&1 || true
 	@touch $@
