@@ -106,8 +106,8 @@ def _pictures(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.Dat
     """Evidently's page in a frame of its own, which may run scripts and reach nothing."""
     return section(
         "Evidently",
-        f"Pictures of samples: {len(before)} rows of the reference and {len(now)} of this partition. Evidently cuts bins "
-        "of its own and never counts missing values, so its scores differ. The verdict above is from every row.",
+        f"Pictures of samples: {len(before)} rows of the reference and {len(now)} of this partition. Evidently cuts "
+        "bins of its own and never counts missing values, so its scores differ. The verdict above is from every row.",
         Html(
             f'<iframe title="Evidently" sandbox="allow-scripts" style="{FRAME}"'
             f' srcdoc="{escape(_evidently(effects, before, now))}"></iframe>'
