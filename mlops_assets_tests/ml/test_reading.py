@@ -58,6 +58,7 @@ def parquet(table, **options):
             parquet(pa.table({**ROWS, "price": ["1.5", " -0.0"], "kind": pa.array(["a", "b"], CATEGORY)})),
         ),
     ],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_every_format_gives_the_same_rows_and_types(name, content):
     table = load(content, name)
