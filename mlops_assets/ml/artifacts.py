@@ -29,6 +29,10 @@ TRUSTED = (
     "sklearn.tree._tree.Tree",
     "sklearn.utils.validation.check_array",
 )
+TRUSTED_OF = {
+    "lightgbm": ("collections.OrderedDict", "lightgbm.basic.Booster"),
+    "xgboost": ("xgboost.core.Booster",),
+}
 IMMUTABLE = {"FunctionNode", "JsonNode", "SliceNode", "TupleNode", "TypeNode"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -40,13 +44,15 @@ class UnsafeModelError(Exception):
 def trusted_types(spec: Mapping[str, Any]) -> tuple[str, ...]:
     """What an artifact of a model may hold beyond numbers and scikit-learn's estimators, from its spec as JSON.
 
-    Our list, the functions of the declared feature steps, and the declared estimator's own class.
+    Our list, the functions of the declared feature steps, the declared estimator's own class, and what its package
+    needs where we know it.
     """
     from mlops_assets.ml.features import estimator_class, function
 
     functions = [function(step["path"]) for step in spec["features"] if step["path"]]
     declared = (*functions, estimator_class(spec["estimator"]["path"]))
-    return (*TRUSTED, *(f"{found.__module__}.{found.__name__}" for found in declared))
+    package = spec["estimator"]["path"].partition(".")[0]
+    return (*TRUSTED, *TRUSTED_OF.get(package, ()), *(f"{found.__module__}.{found.__name__}" for found in declared))
 
 
 def dump_model(pipeline: Any) -> bytes:

@@ -6,6 +6,7 @@ It imports scikit-learn, which costs seconds: import it inside functions.
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import FunctionType
 from typing import Any, Self
@@ -153,8 +154,10 @@ class CappedCategories(BaseEstimator):
 def _estimator(spec: ModelSpec) -> BaseEstimator:
     path, params, kind = spec.estimator.path, spec.estimator.params, estimator_class(spec.estimator.path)
     known = kind().get_params(deep=False)
+    signature = inspect.signature(kind.__init__)
+    open_ended = any(each.kind is each.VAR_KEYWORD for each in signature.parameters.values())
     unknown = [name for name in params if name not in known]
-    if unknown:
+    if unknown and not open_ended:
         raise FeatureError(f"{spec.name}: {path} has no {', '.join(unknown)}. Allowed: {', '.join(sorted(known))}.")
     ours = {"random_state": spec.seed, "categorical_features": "from_dtype", "enable_categorical": True}
     estimator = kind(**{name: value for name, value in ours.items() if name in known} | params)

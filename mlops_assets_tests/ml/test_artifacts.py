@@ -175,3 +175,15 @@ def test_an_artifact_holds_no_time_and_no_address():
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
         assert all(len(entry.filename) < 12 for entry in archive.infolist() if entry.filename != "schema.json")
+
+
+@pytest.mark.parametrize("path", ["lightgbm.LGBMRegressor", "xgboost.XGBRegressor"])
+def test_estimators_of_other_packages_take_gaps_and_categories_as_they_are(path):
+    pytest.importorskip(path.partition(".")[0], reason=f"{path} is an optional estimator and not installed")
+    spec = declaration(estimator={"path": path, "params": {"n_estimators": 5}})
+    model, other = fitted(spec), fitted(spec)
+    content = dump_model(model)
+    assert content == dump_model(other)
+    assert "encoding" not in model.named_steps
+    gaps = rows(50, seed=3).assign(wind=np.nan, kind=pd.Categorical([None] * 50))
+    np.testing.assert_allclose(load_model(content, digest(content), trusted(spec)).predict(gaps), model.predict(gaps))
