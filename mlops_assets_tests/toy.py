@@ -111,13 +111,18 @@ class Workshop:
     def definitions(self) -> dg.Definitions:
         """Every stage of the toy model, with the real resources on this home."""
         from mlops_assets.lifecycle import STAGES
+        from mlops_assets.lifecycle.training import told_to_mlflow
 
-        stages = dg.Definitions.merge(*(stage(self.spec) for stage in STAGES))
+        stages = told_to_mlflow(dg.Definitions.merge(*(stage(self.spec) for stage in STAGES)))
         wiring = dg.Definitions(resources=self.resources, executor=dg.in_process_executor)
         return dg.Definitions.merge(stages, wiring)
 
     def run(
-        self, months: Sequence[str] = (), assets: Sequence[str] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        months: Sequence[str] = (),
+        assets: Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_id: str | None = None,
     ) -> dg.ExecuteInProcessResult:
         """Materialize assets (all by default) for one month, or a range of them, in one run; failures are returned."""
         keys = [f"{month}-01" for month in months]
@@ -132,4 +137,5 @@ class Workshop:
             tags={**span, **(tags or {})},
             asset_selection=[dg.AssetKey(["toy", asset]) for asset in assets] if assets else None,
             raise_on_error=False,
+            run_id=run_id,
         )

@@ -9,6 +9,7 @@ import dagster as dg
 
 from mlops_assets import settings
 from mlops_assets.lifecycle import STAGES
+from mlops_assets.lifecycle.training import told_to_mlflow
 from mlops_assets.ml.spec import ModelSpec
 
 
@@ -38,7 +39,7 @@ class SupervisedModel(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Every stage's assets, checks, jobs and sensors, in lifecycle order."""
-        return dg.Definitions.merge(*(stage(self.spec) for stage in STAGES))
+        return told_to_mlflow(dg.Definitions.merge(*(stage(self.spec) for stage in STAGES)))
 
 
 def _fill(value: Any, resolve: Callable[[Any], Any]) -> Any:

@@ -1,5 +1,6 @@
 """`trained_model`: a candidate, from the partitions that training may see to an MLflow run that holds the model."""
 
+import hashlib
 import io
 import time
 from collections.abc import Mapping
@@ -16,7 +17,17 @@ from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.spec import ModelSpec, digest_of
-from mlops_assets.ml.training import Candidate, Fitted, Split, TrainingError, fit, manifest, needed_inputs, split
+from mlops_assets.ml.training import (
+    Candidate,
+    Fitted,
+    Split,
+    TrainingError,
+    fit,
+    manifest,
+    needed_inputs,
+    source_file,
+    split,
+)
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.records import Records
@@ -31,6 +42,7 @@ from mlops_assets.resources.tracking import (
 
 VALIDATED = "validated_features"
 SHOWN = 15
+FITS = ("artifacts", "features", "leaks", "training")
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
 
 
@@ -40,7 +52,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
     @dg.asset(
         **describe(spec, "training", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED)],
-        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        code_version=_code_version(spec),
         op_tags=op_tags(spec.compute["training"]) if "training" in spec.compute else None,
     )
     def trained_model(
@@ -78,6 +90,14 @@ def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
         for kind in ("assets", "asset_checks")
     }
     return replace(definitions, **hooked)
+
+
+def _code_version(spec: ModelSpec) -> str:
+    """A digest of what decides the model beside the rows: the declaration, its own code, and the code that fits."""
+    own = [spec.contract, *(step.path for step in spec.features if step.path)]
+    sources = [*(path.rpartition(".")[0] for path in own), *(f"mlops_assets.ml.{name}" for name in FITS)]
+    declared = spec.model_dump(mode="json", include=DECIDES)
+    return digest_of([declared, *(hashlib.sha256(source_file(name).read_bytes()).hexdigest() for name in sources)])[:16]
 
 
 def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
 import importlib.metadata
+import importlib.util
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -177,8 +177,16 @@ def code_digest(spec: ModelSpec) -> str:
     }
     for path in (spec.contract, *(step.path for step in spec.features if step.path)):
         module = path.rpartition(".")[0]
-        sources[module] = Path(str(importlib.import_module(module).__file__))
+        sources[module] = source_file(module)
     return digest_of({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()})
+
+
+def source_file(module: str) -> Path:
+    """Where a module's source is, found without running it: a contract imports pandera, which takes a second."""
+    found = importlib.util.find_spec(module)
+    if found is None or found.origin is None:
+        raise TrainingError(f"There is no module {module!r}.")
+    return Path(found.origin)
 
 
 def lock_digest() -> str:
