@@ -121,7 +121,8 @@ def test_mlflow_finds_its_tables_made(environment, tmp_path):
 
 
 WATCHED = """
-import os, sys
+import os
+import sys
 LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 def watch(event, arguments):
     reached = {
@@ -144,18 +145,23 @@ def watched(program: str, home: Path) -> subprocess.CompletedProcess:
     )
 
 
-def test_loading_the_definitions_and_a_run_connect_to_nothing_but_this_machine(tmp_path):
+def test_loading_the_definitions_and_a_whole_lifecycle_connect_to_nothing_but_this_machine(tmp_path):
     program = """
+from pathlib import Path
 from mlops_assets import instance
-instance.prepare()
+home = instance.prepare().parent
 import dagster as dg
 from mlops_assets.definitions import defs
+from mlops_assets_tests import toy
 defs()
-@dg.asset
-def toy() -> int:
-    return 1
 with dg.DagsterInstance.get() as prepared:
-    assert dg.materialize([toy], instance=prepared).success
+    workshop = toy.Workshop(home, prepared)
+    for month in toy.MONTHS[:4]:
+        toy.deliver(workshop.landing, month)
+    before_a_champion = ["raw_data", "validated_features", "quarantined_rows", "trained_model", "evaluation_report"]
+    assert workshop.run(toy.MONTHS[:3], [*before_a_champion, "registered_version"]).success
+    assert workshop.run(toy.MONTHS[3:4]).success
+assert {"evidently", "mlflow"} <= set(sys.modules)
 """
     finished = watched(program, tmp_path)
     assert finished.returncode == 0, finished.stderr
