@@ -1,13 +1,18 @@
 """An installed wheel works as well as a checkout."""
 
 import json
+import re
 import subprocess
 import sys
 import sysconfig
+import tomllib
 import zipfile
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -69,3 +74,26 @@ def test_the_instance_is_prepared_from_the_wheel(installed, tmp_path):
 def test_the_command_is_installed(installed):
     finished = subprocess.run([installed.with_name("mlops-assets"), "--help"], capture_output=True, check=True)
     assert b"demo" in finished.stdout
+
+
+def locked(name: str) -> dict[str, str]:
+    """The version of each package in a requirements file, of which every entry has to be a pin with hashes."""
+    text = re.sub(r"^ *#.*\n", "", (ROOT / "requirements" / name).read_text(), flags=re.MULTILINE)
+    entries = re.split(r"\n(?=\S)", text.strip())
+    pattern = re.compile(r"([a-z0-9._-]+)(?:\[[a-z,]+\])?==(\S+)(?: ; [^\\]+)?(?: \\\n    --hash=sha256:[0-9a-f]{64})+")
+    pins = [pattern.fullmatch(entry) for entry in entries]
+    assert None not in pins, entries[pins.index(None)]
+    return {canonicalize_name(pin[1]): pin[2] for pin in pins if pin}
+
+
+def test_the_lock_pins_by_hash_what_the_project_declares_and_is_what_is_installed():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    runtime, dev = locked("runtime.txt"), locked("dev.txt")
+    needed = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["postgres"]]
+    tools = project["dependency-groups"]["dev"]
+    for requirement in map(Requirement, needed + tools):
+        pinned = dev[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(pinned), f"{requirement} is not {pinned}: run make lock"
+        assert version(requirement.name) == pinned
+    assert runtime.items() <= dev.items()
+    assert {canonicalize_name(Requirement(each).name) for each in needed} <= set(runtime)
