@@ -35,15 +35,15 @@ def demo(
     from mlops_assets.simulation.provider import OtherWorldError
     from mlops_assets.simulation.recorded import NoDataError
 
-    console = _console()
     try:
         worlds = _worlds(data)
+        console = _console()
         home = None if data is None or os.environ.get(settings.HOME.name) else f"{settings.home()}/real"
         console.print("Making the instance ready ...", style="dim")
         prepare(home)
         lines = _played(console, worlds, months)
     except (NoDataError, OtherWorldError) as error:
-        _refuse(console, error)
+        _refuse(Console(), error)
     print_lines(console, lines, Path(settings.home()), simulated=data is None)
     if not lines or any(line.wrong for line in lines):
         raise typer.Exit(1)

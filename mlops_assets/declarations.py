@@ -31,12 +31,17 @@ def faults(spec: ModelSpec) -> list[str]:
 
 
 def _contract_faults(spec: ModelSpec) -> Iterator[str]:
+    import pandera.pandas as pandera
+
     from mlops_assets.ml.contracts import ContractError, load_contract, refuse_impossible
 
     try:
         contract = load_contract(spec.contract)
     except IMPORTING as error:
         yield f"contract: {spec.contract} cannot be used: {type(error).__name__}: {error}"
+        return
+    if not isinstance(contract, pandera.DataFrameSchema):
+        yield f"contract: {spec.contract} is no pandera DataFrameModel."
         return
     try:
         refuse_impossible(contract, spec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from zoneinfo import available_timezones
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,8 @@ def find_time(sample: Sample, columns: Sequence[str] = (), form: str | None = No
     name = "event_time" if "event_time" not in sample.texts.column_names or columns == ("event_time",) else "row_time"
     cells = [sample.texts.column(column) for column in columns]
     form = form or _format(cells, columns)
+    if timezone not in available_timezones():
+        raise ScaffoldError(f"--timezone: {timezone!r} is no time zone; they are called as Europe/Berlin or UTC.")
     time = Time(columns=tuple(columns), format=form, timezone=timezone, name=name)
     moments = parse(cells, time).utc
     share = float(moments.notna().mean())

@@ -1,0 +1,96 @@
+"""The shipped models: sound declarations, contracts that fit simulated and public data, and one setting to switch."""
+
+import io
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+
+from mlops_assets.declarations import declared
+from mlops_assets.lifecycle.common import partitions_definition
+from mlops_assets.ml import contracts, validation
+from mlops_assets.ml.reading import read
+from mlops_assets.ml.windows import Windows
+from mlops_assets.simulation.delivery import content
+from mlops_assets.simulation.provider import simulated_worlds
+from mlops_assets.simulation.recorded import BIKES, MARKET, recorded_worlds
+
+SIMULATED = {world.model: world for world in simulated_worlds()}
+SETTINGS = {"bike_demand": "BIKE_DEMAND_URI", "electricity_price": "ELECTRICITY_PRICE_URI"}
+
+
+@pytest.fixture(scope="module")
+def specs():
+    return {spec.name: spec for spec in declared() if spec.name in SIMULATED}
+
+
+def judged(spec, world, start, attempt=0):
+    contract = contracts.load_contract(spec.contract)
+    name = world.file_name(start)
+    table = read(io.BytesIO(content(world, start, attempt)), name, spec.source, contracts.column_types(contract, spec))
+    window = Windows.of(spec.partitions).bounds(start.isoformat())
+    return validation.judge({name: table}, spec, contract, window)
+
+
+@pytest.mark.parametrize("model", SIMULATED)
+def test_every_window_of_the_world_is_a_partition_of_the_model(specs, model):
+    keys = partitions_definition(specs[model]).get_partition_keys()
+    assert [start.isoformat() for start in SIMULATED[model].starts()] == keys
+
+
+@pytest.mark.parametrize("model", SIMULATED)
+def test_usual_deliveries_pass_and_the_dirty_one_is_refused_until_it_is_corrected(specs, model):
+    spec, world = specs[model], SIMULATED[model]
+    limit = spec.quality.max_bad_share
+    dirty = next(start for start in world.starts() if world.attempts(start) > 1)
+    for start in world.starts()[:8]:
+        found = judged(spec, world, start)
+        assert 0 < found.bad_share < limit
+        assert found.rows_in == len(found.good) + found.quarantined.num_rows
+    assert judged(spec, world, dirty).bad_share > limit
+    assert judged(spec, world, dirty, attempt=1).bad_share < limit
+
+
+@pytest.mark.parametrize("model", SIMULATED)
+def test_every_window_of_the_public_data_passes(specs, model, real_data):
+    spec = specs[model]
+    world = next(world for world in recorded_worlds(real_data) if world.model == model)
+    assert {start.isoformat() for start in world.starts()} <= set(partitions_definition(spec).get_partition_keys())
+    contract = contracts.load_contract(spec.contract)
+    shares = {}
+    for start in world.starts():
+        rows = world.partition(start)
+        window = Windows.of(spec.partitions).bounds(start.isoformat())
+        found = validation.judge({"rows": pa.Table.from_pandas(rows)}, spec, contract, window)
+        shares[start.isoformat()] = found.bad_share
+    assert max(shares.values()) < spec.quality.max_bad_share
+    bad = {start for start, share in shares.items() if share}
+    assert bad == ({"2011-03-01"} if model == "bike_demand" else set())
+
+
+def test_a_day_of_broken_humidity_is_quarantined_with_the_rule(specs, real_data):
+    world = recorded_worlds(real_data)[0]
+    start = pd.Timestamp("2011-03-01").date()
+    found = judged(specs["bike_demand"], world, start)
+    (rule,) = found.broken
+    assert (rule.column, rule.count) == ("hum", 22)
+
+
+@pytest.mark.parametrize("model", SIMULATED)
+def test_deliveries_are_looked_for_under_mlops_home_unless_one_setting_says_otherwise(model, monkeypatch, tmp_path):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.delenv("MLOPS_LANDING", raising=False)
+    monkeypatch.delenv(SETTINGS[model], raising=False)
+    assert {spec.name: spec.source.uri for spec in declared()}[model] == str(tmp_path / "landing" / model)
+    monkeypatch.setenv(SETTINGS[model], "s3://bucket/elsewhere")
+    assert {spec.name: spec.source.uri for spec in declared()}[model] == "s3://bucket/elsewhere"
+
+
+@pytest.mark.parametrize(("model", "file"), [("bike_demand", BIKES), ("electricity_price", MARKET)])
+def test_the_public_folders_hold_a_file_that_the_declaration_asks_for(specs, real_data, model, file):
+    from mlops_assets.ml.sources import Sighting, sort_out
+
+    spec, seen = specs[model], Sighting(Path(file).name, 1, 0)
+    found = sort_out([seen], spec.source.files, spec.partitions, pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime())
+    assert found.to_split == [seen]

@@ -1,0 +1,120 @@
+"""What a person types: deliver, new and check, and what is said when it cannot be done."""
+
+import re
+
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from mlops_assets.cli import app
+from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
+from mlops_assets.simulation.delivery import content
+
+
+@pytest.fixture
+def type_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("MLOPS_LANDING", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words):
+        result = CliRunner().invoke(app, [str(word) for word in words])
+        return result.exit_code, result.output
+
+    return run
+
+
+@pytest.fixture
+def landing(tmp_path):
+    return tmp_path / "home" / "landing" / "bike_demand"
+
+
+def test_deliver_sends_the_next_files_in_order(type_in, landing):
+    assert type_in("deliver", "bike_demand", "--count", 2)[0] == 0
+    status, said = type_in("deliver", "bike_demand")
+    assert status == 0
+    assert "bike-2011-03.csv" in said
+    assert sorted(path.name for path in landing.iterdir()) == [f"bike-2011-0{month}.csv" for month in (1, 2, 3)]
+
+
+def test_deliver_corrects_a_dirty_delivery_before_it_goes_on(type_in, landing):
+    type_in("deliver", "bike_demand", "--count", 12)
+    path, world = landing / "bike-2011-12.csv", BikeWorld()
+    assert path.read_bytes() == content(world, DIRTY_DELIVERY, attempt=0)
+    assert "bike-2011-12.csv" in type_in("deliver", "bike_demand")[1]
+    assert path.read_bytes() == content(world, DIRTY_DELIVERY, attempt=1)
+    assert "bike-2012-01.csv" in type_in("deliver", "bike_demand")[1]
+
+
+def test_deliver_says_when_the_world_has_ended(type_in):
+    assert type_in("deliver", "bike_demand", "--count", 99)[0] == 0
+    status, said = type_in("deliver", "bike_demand")
+    assert status == 1
+    assert "delivered everything" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "said"), [("MLOPS_HOME", "s3://bucket/home", "local folders only"), ("X", "", "No world")]
+)
+def test_deliver_refuses_what_it_cannot_do(type_in, monkeypatch, setting, value, said):
+    monkeypatch.setenv(setting, value)
+    status, output = type_in("deliver", "bike_demand" if value else "weather")
+    assert status == 1
+    assert said in output
+
+
+def test_deliver_leaves_a_folder_alone_that_holds_other_deliveries(type_in, landing):
+    landing.mkdir(parents=True)
+    (landing / "bike-2011-01.csv").write_text("mine")
+    status, said = type_in("deliver", "bike_demand")
+    assert status == 1
+    assert "is not a delivery of this world" in said
+    assert (landing / "bike-2011-01.csv").read_text() == "mine"
+
+
+@pytest.fixture
+def sample(tmp_path):
+    path = tmp_path / "sample.csv"
+    times = pd.date_range("2024-01-01", periods=900, freq="h")
+    frame = pd.DataFrame({"ts": times.astype(str), "load": range(900), "won": ["yes", "no", "no"] * 300})
+    frame["load"] %= 7
+    frame.to_csv(path, index=False)
+    return path
+
+
+def test_new_writes_a_model_and_says_what_it_inferred(type_in, sample, tmp_path):
+    status, said = type_in("new", "wins", "--from", sample, "--target", "won", "--into", tmp_path)
+    assert status == 0, said
+    assert sorted(path.name for path in (tmp_path / "wins").iterdir()) == ["__init__.py", "contract.py", "defs.yaml"]
+    assert "a task of kind binary" in said
+    assert "2024-01-01 00:00:00 is 2024-01-01 00:00 UTC" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "--target"),
+        (["--target", "lost"], "no column 'lost'"),
+        (["--target", "won", "--time", "when"], "no column 'when'"),
+        (["--target", "won", "--owner", "nobody"], "owner"),
+        (["--target", "won", "--task", "guessing"], "task"),
+        (["--target", "won", "--timezone", "Mars/Olympus"], "Mars/Olympus"),
+    ],
+)
+def test_new_refuses_what_it_is_not_told_and_cannot_ask(type_in, sample, tmp_path, words, said):
+    status, output = type_in("new", "wins", "--from", sample, "--into", tmp_path, *words)
+    assert status in {1, 2}
+    assert said in output
+    assert not (tmp_path / "wins").exists()
+
+
+def test_check_passes_on_the_shipped_models(type_in):
+    status, said = type_in("check")
+    assert status == 0
+    assert re.search(r"\d+ models, 0 with faults", said)
+
+
+def test_demo_names_the_file_that_is_missing(type_in, tmp_path):
+    status, said = type_in("demo", "--data", tmp_path)
+    assert status == 1
+    assert "hour.csv" in said
