@@ -6,11 +6,22 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import dagster as dg
+from dagster._utils.pydantic_yaml import enrich_validation_errors_with_source_position
+from pydantic import RootModel
 
 from mlops_assets import settings
 from mlops_assets.lifecycle import STAGES
 from mlops_assets.lifecycle.training import told_to_mlflow
 from mlops_assets.ml.spec import ModelSpec
+
+
+class Declaration(RootModel[dict[str, Any]]):
+    """What a `defs.yaml` says, before its templates are filled in: any field may hold one."""
+
+    @classmethod
+    def model_json_schema(cls, *arguments: Any, **named: Any) -> dict[str, Any]:
+        """The schema of what has to come out, for editors and `dg`."""
+        return ModelSpec.model_json_schema(*arguments, **named)
 
 
 class SupervisedModel(dg.Component):
@@ -21,15 +32,19 @@ class SupervisedModel(dg.Component):
         self.spec = spec
 
     @classmethod
-    def get_model_cls(cls) -> type[ModelSpec]:
-        """The YAML's schema is the pure `ModelSpec` itself."""
-        return ModelSpec
+    def get_model_cls(cls) -> type[Declaration]:
+        """The attributes as they are written, with the schema of `ModelSpec`."""
+        return Declaration
 
     @classmethod
-    def load(cls, attributes: ModelSpec, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[incompatible-method-override]
-        """Fill in every `{{ ... }}`, then validate the result."""
-        filled = _fill(attributes.model_dump(exclude_unset=True), context.resolution_context.resolve_value)
-        return cls(ModelSpec.model_validate(filled))
+    def load(cls, attributes: Declaration, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[invalid-method-override]
+        """Fill in every `{{ ... }}`, then validate the result. A refusal names the file and the line."""
+        filled = _fill(attributes.root, context.resolution_context.resolve_value)
+        tree = context.resolution_context.source_position_tree
+        if tree is None:
+            return cls(ModelSpec.model_validate(filled))
+        with enrich_validation_errors_with_source_position(tree.children.get("attributes", tree), ["attributes"]):
+            return cls(ModelSpec.model_validate(filled))
 
     @staticmethod
     @dg.template_var
@@ -45,6 +60,6 @@ class SupervisedModel(dg.Component):
 def _fill(value: Any, resolve: Callable[[Any], Any]) -> Any:
     if isinstance(value, dict):
         return {name: _fill(item, resolve) for name, item in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return [_fill(item, resolve) for item in value]
     return resolve(value) if isinstance(value, str) and "{{" in value else value

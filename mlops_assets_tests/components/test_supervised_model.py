@@ -26,6 +26,7 @@ def load(*declarations: dict | str) -> dg.Definitions:
             folder.mkdir()
             text = content if isinstance(content, str) else yaml.safe_dump(content, sort_keys=False)
             (folder / "defs.yaml").write_text(text)
+        (Path(sandbox.defs_folder_path) / "outside.py").write_text("from mlops_assets.defs.resources import defs\n")
         with sandbox.build_all_defs() as definitions:
             definitions.resolve_all_asset_specs()
             return definitions
@@ -92,6 +93,7 @@ def test_a_mistake_is_found_in_whichever_of_many_models_it_stands():
         ({"seed": -1}, "seed"),
         ({"owner": "nobody"}, "owner"),
         ({"evaluation": {"metric": "roc_auc"}}, "not a metric of regression"),
+        ({"owner": "{{ 'nobody' }}"}, "owner"),
         ({"gates": [{"metric": "accuracy", "at_least": 0.5}]}, "accuracy"),
         ({"gates": [{"metric": "mae"}]}, "at_least or at_most"),
         ({"exclude": ["sales"]}, "cannot be excluded"),
@@ -131,6 +133,7 @@ def test_the_same_model_can_be_declared_in_python():
                 return SupervisedModel(spec("landing"))
             """)
         )
+        (Path(sandbox.defs_folder_path) / "outside.py").write_text("from mlops_assets.defs.resources import defs\n")
         with sandbox.build_all_defs() as definitions:
             in_python = {asset.key: asset.code_version for asset in definitions.resolve_all_asset_specs()}
     in_yaml = {asset.key: asset.code_version for asset in load(declaration()).resolve_all_asset_specs()}
