@@ -37,7 +37,7 @@ class SupervisedModel(dg.Component):
         return Declaration
 
     @classmethod
-    def load(cls, attributes: Declaration, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[invalid-method-override]
+    def load(cls, attributes: Declaration, context: dg.ComponentLoadContext) -> Self:  # ty: ignore[incompatible-method-override]
         """Fill in every `{{ ... }}`, then validate the result. A refusal names the file and the line."""
         filled = _fill(attributes.root, context.resolution_context.resolve_value)
         tree = context.resolution_context.source_position_tree
