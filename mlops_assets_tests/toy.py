@@ -110,12 +110,10 @@ class Workshop:
     @cached_property
     def definitions(self) -> dg.Definitions:
         """Every stage of the toy model, with the real resources on this home."""
-        from mlops_assets.lifecycle import STAGES
-        from mlops_assets.lifecycle.training import told_to_mlflow
+        from mlops_assets.lifecycle import lifecycle
 
-        stages = told_to_mlflow(dg.Definitions.merge(*(stage(self.spec) for stage in STAGES)))
         wiring = dg.Definitions(resources=self.resources, executor=dg.in_process_executor)
-        return dg.Definitions.merge(stages, wiring)
+        return dg.Definitions.merge(lifecycle(self.spec), wiring)
 
     def run(
         self,

@@ -6,7 +6,7 @@ from pathlib import Path
 import dagster as dg
 import pandas as pd
 from mlops_assets.defs.resources import resources
-from mlops_assets.lifecycle import STAGES
+from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.spec import ModelSpec
 from world import START, WEEKS
 
@@ -22,9 +22,8 @@ spec = ModelSpec.model_validate({
     "evaluation": {"metric": "roc_auc", "slices": ["c0"], "replicates": 100},
     "gates": [{"metric": "roc_auc", "at_least": 0.6}],
 })  # fmt: skip
-stages = dg.Definitions.merge(*(stage(spec) for stage in STAGES))
 wiring = dg.Definitions(resources=resources(str(home), f"sqlite:///{home}/mlflow.db"), executor=dg.in_process_executor)
-job = dg.Definitions.merge(stages, wiring).resolve_job_def("world_lifecycle")
+job = dg.Definitions.merge(lifecycle(spec), wiring).resolve_job_def("world_lifecycle")
 weeks = [f"{START + pd.Timedelta(weeks=week):%Y-%m-%d}" for week in (0, WEEKS - 1)]
 (home / "dagster").mkdir(exist_ok=True)
 (home / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")

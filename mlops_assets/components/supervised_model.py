@@ -10,8 +10,7 @@ from dagster._utils.pydantic_yaml import enrich_validation_errors_with_source_po
 from pydantic import RootModel
 
 from mlops_assets import settings
-from mlops_assets.lifecycle import STAGES
-from mlops_assets.lifecycle.training import told_to_mlflow
+from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.spec import ModelSpec
 
 
@@ -54,7 +53,7 @@ class SupervisedModel(dg.Component):
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Every stage's assets, checks, jobs and sensors, in lifecycle order."""
-        return told_to_mlflow(dg.Definitions.merge(*(stage(self.spec) for stage in STAGES)))
+        return lifecycle(self.spec)
 
 
 def _fill(value: Any, resolve: Callable[[Any], Any]) -> Any:

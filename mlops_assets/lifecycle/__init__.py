@@ -1,10 +1,18 @@
 """The assets: one module a stage, each a function from a ModelSpec to that stage's Dagster definitions."""
 
+import dagster as dg
+
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.monitoring import monitoring
 from mlops_assets.lifecycle.registration import registration
-from mlops_assets.lifecycle.training import training
+from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
+from mlops_assets.ml.spec import ModelSpec
 
 STAGES = (data, validation, training, evaluation, registration, monitoring)
+
+
+def lifecycle(spec: ModelSpec) -> dg.Definitions:
+    """The whole life of one model: every stage's assets, checks, jobs and sensors, in lifecycle order."""
+    return told_to_mlflow(dg.Definitions.merge(*(stage(spec) for stage in STAGES)))
