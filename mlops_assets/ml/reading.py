@@ -124,12 +124,12 @@ def _unpacked(stream: BinaryIO, name: str, limit: int) -> tuple[bytes, str]:
     try:
         if suffix == "gz":
             with gzip.open(stream) as unpacked:
-                return _bounded(unpacked, name, limit, packed), name
+                return _bounded(unpacked, name, limit, stream), name
         if suffix == "zip":
             with zipfile.ZipFile(stream) as archive:
                 member = _only_member(archive, name)
                 with archive.open(member) as unpacked:
-                    return _bounded(unpacked, name, limit, packed), member.filename
+                    return _bounded(unpacked, name, limit, stream), member.filename
     except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
         raise UnreadableFileError(name, f"is not a whole .{suffix} archive: {error}") from error
     if packed > limit:
@@ -148,14 +148,15 @@ def _only_member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     return members[0]
 
 
-def _bounded(stream: BinaryIO | Any, name: str, limit: int, packed: int) -> bytes:
+def _bounded(unpacked: BinaryIO | Any, name: str, limit: int, packed: BinaryIO) -> bytes:
+    """What is unpacked, refused as soon as it is too much, or too much for what has been read of the packed bytes."""
     content = io.BytesIO()
-    while chunk := stream.read(CHUNK):
+    while chunk := unpacked.read(CHUNK):
         content.write(chunk)
         size = content.tell()
         if size > limit:
             raise _too_many_bytes(name, limit)
-        if size > RATIO_FROM and size > MAX_RATIO * packed:
+        if size > RATIO_FROM and size > MAX_RATIO * packed.tell():
             raise UnreadableFileError(
                 name, f"grows more than {MAX_RATIO} times when it is decompressed", "Send it with less compression"
             )

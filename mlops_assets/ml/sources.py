@@ -106,10 +106,12 @@ def sort_out(files: Iterable[Sighting], patterns: tuple[str, ...], partitions: P
             found.refused[ascii(file.name)] = "its name holds characters that cannot be printed"
         elif fits is None:
             found.others.append(file.name)
-        elif "partition" not in fits[0].groupdict():
-            found.to_split.append(file)
-        else:
+        elif "partition" in fits[0].groupdict():
             _place(found, file, fits[0]["partition"], fits[1], partitions, now)
+        elif partitions.every == "batch":
+            found.refused[file.name] = "it fits a pattern without {partition}, which would name its batch"
+        else:
+            found.to_split.append(file)
     return found
 
 
@@ -136,11 +138,11 @@ def _place(found: Sorted, file: Sighting, text: str, form: str | None, partition
 
 
 def _bad_key(text: str) -> str | None:
-    if PARTITION_KEY.fullmatch(text) and not text.startswith(".") and "..." not in text:
+    if PARTITION_KEY.fullmatch(text):
         return None
     return (
         f"{text!r} cannot name a batch: letters A-Z, digits, dot, dash and underscore, at most 128 of them, "
-        "no dot in front and no three in a row. Rename the file"
+        "no dot in front and no two in a row. Rename the file"
     )
 
 

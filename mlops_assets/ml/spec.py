@@ -20,7 +20,7 @@ Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring"]
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
-PARTITION_KEY = re.compile(r"^[A-Za-z0-9._-]{1,128}$")
+PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
 
 class Value(BaseModel):

@@ -73,10 +73,11 @@ class LocalFolder:
             handle = self._handle(name)
         except OSError as error:
             raise UnreachableSourceError(f"{self.root}/{name} cannot be opened: {error.strerror}.") from error
+        before = os.fstat(handle)
+        if not stat.S_ISREG(before.st_mode):
+            os.close(handle)
+            raise UnreachableSourceError(f"{self.root}/{name} is not a regular file.")
         with os.fdopen(handle, "rb") as stream:
-            before = os.fstat(handle)
-            if not stat.S_ISREG(before.st_mode):
-                raise UnreachableSourceError(f"{self.root}/{name} is not a regular file.")
             yield stream
             after = os.fstat(handle)
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns):

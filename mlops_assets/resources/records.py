@@ -86,7 +86,7 @@ def _declared(annotation: Any) -> tuple[type[Value], bool]:
 
 
 def _path(model: str, asset: str, partition: str) -> str:
-    if not PARTITION_KEY.fullmatch(partition) or partition in {".", ".."}:
+    if not PARTITION_KEY.fullmatch(partition):
         raise ValueError(f"{model}/{asset}: {partition!r} is not a partition key; allowed are {PARTITION_KEY.pattern}.")
     return f"records/{model}/{asset}/{partition}.json"
 

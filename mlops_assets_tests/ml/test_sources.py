@@ -89,6 +89,12 @@ def test_a_pattern_without_a_partition_is_split_by_time_and_the_first_pattern_th
     assert [*found.partitions] == ["2024-01-01"]
 
 
+def test_a_batch_cannot_be_split_by_time():
+    found = sorted_out("hour.csv", "north.csv", patterns=["n{partition}.csv", "*.csv"], partitions=BATCH)
+    assert [*found.refused] == ["hour.csv"]
+    assert [*found.partitions] == ["orth"]
+
+
 def test_several_files_make_one_delivery():
     found = sorted_out("2024-01/a.csv", "2024-01/b.csv", patterns=["{partition:%Y-%m}/*.csv"])
     assert [file.name for file in found.partitions["2024-01-01"]] == ["2024-01/a.csv", "2024-01/b.csv"]
