@@ -98,6 +98,8 @@ def sort_out(files: Iterable[Sighting], patterns: tuple[str, ...], partitions: P
     """Give each file its partition by the first pattern that fits its name."""
     found = Sorted()
     compiled = [_compiled(pattern) for pattern in patterns]
+    windows = None if partitions.every == "batch" else Windows.of(partitions)
+    declared = range(windows.first(), windows.last(now) + 1) if windows else range(0)
     for file in sorted(files):
         if file.name.endswith((MANIFEST, DONE)) or any(part.startswith(".") for part in file.name.split("/")):
             continue
@@ -107,49 +109,48 @@ def sort_out(files: Iterable[Sighting], patterns: tuple[str, ...], partitions: P
         elif fits is None:
             found.others.append(file.name)
         elif "partition" in fits[0].groupdict():
-            _place(found, file, fits[0]["partition"], fits[1], partitions, now)
-        elif partitions.every == "batch":
+            if windows is None:
+                _place_batch(found, file, fits[0]["partition"])
+            else:
+                _place_window(found, file, fits[0]["partition"], fits[1] or windows.key_format, windows, declared)
+        elif windows is None:
             found.refused[file.name] = "it fits a pattern without {partition}, which would name its batch"
         else:
             found.to_split.append(file)
     return found
 
 
-def _place(found: Sorted, file: Sighting, text: str, form: str | None, partitions: Partitions, now: datetime) -> None:
-    if partitions.every == "batch":
-        if reason := _bad_key(text):
-            found.refused[file.name] = reason
-        else:
-            found.partitions.setdefault(text, []).append(file)
-        return
-    windows = Windows.of(partitions)
+def _place_batch(found: Sorted, file: Sighting, key: str) -> None:
+    if PARTITION_KEY.fullmatch(key):
+        found.partitions.setdefault(key, []).append(file)
+    else:
+        found.refused[file.name] = (
+            f"{key!r} cannot name a batch: letters A-Z, digits, dot, dash and underscore, at most 128 of them, "
+            "no dot in front and no two in a row. Rename the file"
+        )
+
+
+def _place_window(found: Sorted, file: Sighting, text: str, form: str, windows: Windows, declared: range) -> None:
     try:
-        number = windows.number(_date(text, form or windows.key_format))
+        number, key = _window(windows, text, form)
     except ValueError:
-        found.refused[file.name] = f"{text!r} is no date of the form {form or windows.key_format}"
+        found.refused[file.name] = f"{text!r} is no date of the form {form}"
         return
-    key = windows.key(number)
-    if number < windows.first():
-        found.refused[file.name] = f"{key} lies before the declared start {partitions.start}"
-    elif number > windows.last(now):
+    if number < declared.start:
+        found.refused[file.name] = f"{key} lies before the declared start {windows.start.astype('M8[D]')}"
+    elif number >= declared.stop:
         found.waiting[file.name] = f"the window {key} is not over, or lies behind the declared end"
     else:
         found.partitions.setdefault(key, []).append(file)
 
 
-def _bad_key(text: str) -> str | None:
-    if PARTITION_KEY.fullmatch(text):
-        return None
-    return (
-        f"{text!r} cannot name a batch: letters A-Z, digits, dot, dash and underscore, at most 128 of them, "
-        "no dot in front and no two in a row. Rename the file"
-    )
-
-
-def _date(text: str, form: str) -> datetime:
+@lru_cache(maxsize=1 << 16)
+def _window(windows: Windows, text: str, form: str) -> tuple[int, str]:
+    """The number and the key of the window that a date falls into. Raises ValueError when it is no date."""
     if WEEK.search(form) and not WEEKDAY.search(form):
         text, form = f"{text} 1", f"{form} %u"
-    return datetime.strptime(text, form).replace(tzinfo=UTC)
+    number = windows.number(datetime.strptime(text, form).replace(tzinfo=UTC))
+    return number, windows.key(number)
 
 
 @lru_cache(maxsize=256)
