@@ -1,4 +1,4 @@
-"""From a dropped file to the finished run under `mlops-assets dev`: the time and its parts. Run: python -m benchmarks.arrival."""
+"""From a dropped file to the finished run under `mlops-assets dev`, in parts. Run: python -m benchmarks.arrival."""
 
 import json
 import os
