@@ -109,6 +109,8 @@ def new(
     from mlops_assets.scaffold.sample import ScaffoldError
 
     console = Console()
+    if "site-packages" in into.parts:
+        _refuse(console, f"--into: {into} belongs to an installed package. Name a folder of a package of your own.")
 
     def ask(question: str) -> str | None:
         return typer.prompt(question) if sys.stdin.isatty() else None

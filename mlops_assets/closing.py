@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import which
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -37,7 +38,8 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
         console.print(f"  {UI}/assets/{model}/registered_version", soft_wrap=True)
         console.print(f"  {UI}/assets/{model}/drift_report", soft_wrap=True)
     if simulated:
-        console.print("Let the sensor see a new file: [bold]mlops-assets deliver bike_demand[/bold]", soft_wrap=True)
+        ours = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
+        console.print(f"Let the sensor see a new file: [bold]{ours} deliver bike_demand[/bold]", soft_wrap=True)
     console.print(f"What the runs printed is in {home / 'demo.log'}.", style="dim", soft_wrap=True)
 
 

@@ -32,7 +32,19 @@ def serve(port: int, console: Console) -> int:
     home = prepare()
     workspace = home / "workspace.yaml"
     workspace.write_text(WORKSPACE)
-    dagster = ["-m", "dagster", "dev", "-w", str(workspace), "-h", "127.0.0.1", "-p", str(port)]
+    dagster = [
+        "-W",
+        "ignore::FutureWarning:click.core",
+        "-m",
+        "dagster",
+        "dev",
+        "-w",
+        str(workspace),
+        "-h",
+        "127.0.0.1",
+        "-p",
+        str(port),
+    ]
     with ExitStack() as beside:
         for name, address in (("MLflow", _mlflow(beside)), ("Reports", _reports(beside))):
             console.print(f"{name}: {address}", soft_wrap=True)

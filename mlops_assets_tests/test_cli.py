@@ -108,6 +108,14 @@ def test_new_refuses_what_it_is_not_told_and_cannot_ask(type_in, sample, tmp_pat
     assert not (tmp_path / "wins").exists()
 
 
+def test_new_writes_nothing_into_an_installed_package(type_in, sample, tmp_path):
+    into = tmp_path / "site-packages" / "models"
+    status, said = type_in("new", "wins", "--from", sample, "--target", "won", "--into", into)
+    assert status == 1
+    assert "--into" in said
+    assert not into.exists()
+
+
 def test_check_passes_on_the_shipped_models(type_in):
     status, said = type_in("check")
     assert status == 0
