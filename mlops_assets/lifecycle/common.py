@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.compute import op_tags
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
 GOING_ON = (
@@ -32,6 +33,11 @@ def describe(spec: ModelSpec, stage: Stage, *kinds: str) -> dict[str, Any]:
         "kinds": set(kinds),
         "tags": {"mlops/stage": stage, "mlops/task": spec.task},
     }
+
+
+def compute(spec: ModelSpec, stage: Stage) -> dict[str, Any]:
+    """The op tags that give a stage's step the compute profile that it asks for; none where it asks for none."""
+    return op_tags(spec.compute[stage]) if stage in spec.compute else {}
 
 
 def partitions_definition(spec: ModelSpec) -> dg.PartitionsDefinition:

@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
-from mlops_assets.lifecycle.common import describe, finish, key, materializations, partitions_definition
+from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import FileSource, ModelSpec, digest_of
 from mlops_assets.resources.blobs import Blobs
@@ -33,6 +33,7 @@ def _raw_data(spec: ModelSpec, clock: Clock) -> dg.AssetsDefinition:
 
     @dg.asset(
         **describe(spec, "data", *_kinds(spec)),
+        op_tags=compute(spec, "data"),
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
         code_version=digest_of(declared)[:16],

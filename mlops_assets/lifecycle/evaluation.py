@@ -8,9 +8,8 @@ from typing import NamedTuple
 import dagster as dg
 import numpy as np
 
-from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import pictures
-from mlops_assets.lifecycle.common import describe, key
+from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.report_metadata import gate_table, shown
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
@@ -51,7 +50,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED)],
         code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
-        op_tags=op_tags(spec.compute["evaluation"]) if "evaluation" in spec.compute else None,
+        op_tags=compute(spec, "evaluation"),
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
             for name, text in CHECKS.items()

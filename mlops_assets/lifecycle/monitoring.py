@@ -7,7 +7,6 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.ml import charts
@@ -35,13 +34,12 @@ def monitoring(spec: ModelSpec) -> dg.Definitions:
 
 def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
     asset_key = common.key(spec, "drift_report")
-    compute = op_tags(spec.compute["monitoring"]) if "monitoring" in spec.compute else {}
 
     @dg.asset(
         **common.describe(spec, "monitoring", "evidently", "mlflow"),
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={"dagster/priority": "10", **compute},
+        op_tags={"dagster/priority": "10", **common.compute(spec, "monitoring")},
         code_version=_code_version(spec),
         check_specs=[
             dg.AssetCheckSpec(

@@ -4,9 +4,8 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.compute.profiles import op_tags
 from mlops_assets.lifecycle import pictures
-from mlops_assets.lifecycle.common import describe
+from mlops_assets.lifecycle.common import compute, describe
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, refusal
@@ -24,7 +23,7 @@ def registration(spec: ModelSpec) -> dg.Definitions:
     @dg.asset(
         **describe(spec, "registration", "mlflow"),
         code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
-        op_tags=op_tags(spec.compute["registration"]) if "registration" in spec.compute else None,
+        op_tags=compute(spec, "registration"),
     )
     def registered_version(
         context: dg.AssetExecutionContext,

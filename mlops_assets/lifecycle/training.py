@@ -10,8 +10,7 @@ import dagster as dg
 import pandas as pd
 from dagster_shared.record import replace
 
-from mlops_assets.compute.profiles import op_tags
-from mlops_assets.lifecycle.common import describe, key
+from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
@@ -53,7 +52,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         **describe(spec, "training", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED)],
         code_version=_code_version(spec),
-        op_tags=op_tags(spec.compute["training"]) if "training" in spec.compute else None,
+        op_tags=compute(spec, "training"),
     )
     def trained_model(
         context: dg.AssetExecutionContext,

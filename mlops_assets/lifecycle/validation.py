@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.lifecycle.common import describe, finish, key, materializations, partitions_definition
+from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
 from mlops_assets.lifecycle.inspection import QUARANTINED, VALIDATED, Inspection
 from mlops_assets.ml import charts
 from mlops_assets.ml.resemblance import Finding
@@ -46,6 +46,7 @@ def validation(spec: ModelSpec) -> dg.Definitions:
         ins={"raw_data": dg.AssetIn(key(spec, "raw_data"))},
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        op_tags=compute(spec, "validation"),
     )
     def parted(
         context: dg.AssetExecutionContext,
