@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import dagster as dg
+import hypothesis
 import pytest
 
 from mlops_assets_tests.toy import Workshop
@@ -12,6 +13,9 @@ from mlops_assets_tests.toy import Workshop
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small fits: threads that wait for each other cost ten times the work
+
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
