@@ -64,7 +64,8 @@ for _ in range(100):
 for rows in holdout.groupby("c0", observed=True).indices.values():
     roc_auc_score(truth[rows], score[rows])
 metrics = {
-    "roc_auc": roc_auc_score(truth, score), "accuracy": accuracy_score(truth, score > 0.5), "f1": f1_score(truth, score > 0.5),
+    "roc_auc": roc_auc_score(truth, score), "accuracy": accuracy_score(truth, score > 0.5),
+    "f1": f1_score(truth, score > 0.5),
     "log_loss": log_loss(truth, score), "brier": brier_score_loss(truth, score),
 }  # fmt: skip
 

@@ -62,7 +62,8 @@ with mlflow.start_run():
             roc_auc_score(part["target"], model.predict_proba(part[inputs])[:, 1])
     mlflow.log_params({"max_iter": 50})
     mlflow.log_metrics({
-        "roc_auc": roc_auc_score(truth, score), "accuracy": accuracy_score(truth, score > 0.5), "f1": f1_score(truth, score > 0.5),
+        "roc_auc": roc_auc_score(truth, score), "accuracy": accuracy_score(truth, score > 0.5),
+        "f1": f1_score(truth, score > 0.5),
         "log_loss": log_loss(truth, score), "brier": brier_score_loss(truth, score),
     })  # fmt: skip
     mlflow.sklearn.log_model(

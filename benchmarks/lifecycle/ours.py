@@ -5,16 +5,18 @@ from pathlib import Path
 
 import dagster as dg
 import pandas as pd
+from world import START, WEEKS
+
 from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.spec import ModelSpec
-from world import START, WEEKS
 
 source, home = Path(sys.argv[1]).absolute(), Path(sys.argv[2]).absolute()
 home.mkdir(parents=True, exist_ok=True)
 sys.path.insert(0, str(Path(__file__).parent))
 spec = ModelSpec.model_validate({
-    "name": "world", "owner": "team:benchmarks", "description": "The benchmark's world of sixteen columns.", "task": "binary",
+    "name": "world", "owner": "team:benchmarks", "task": "binary",
+    "description": "The benchmark's world of sixteen columns.",
     "source": {"uri": str(source), "files": ["world-{partition:%Y-%m-%d}.parquet"], "settle_seconds": 0},
     "partitions": {"every": "weekly", "start": "2024-01-01", "end": "2024-12-30"}, "time": {"columns": ["ts"]},
     "contract": "contract.Contract", "target": "target",
