@@ -1,6 +1,5 @@
 """Row 8: 1 %, 49 % and 51 % of the rows are bad; the limit is met exactly."""
 
-
 import pytest
 
 from mlops_assets_tests import toy
