@@ -30,7 +30,7 @@ CHECKS = {
     "has_usual_row_count": "There are about as many rows as in the previous partitions.",
     "is_fresh": "The newest row was not much older than usual when it was delivered.",
 }
-JUDGES = ("validation", "quarantine", "cells", "timestamps", "contracts", "reading")
+JUDGES = ("validation", "quarantine", "cells", "timestamps", "contracts", "reading", "unpacking")
 
 
 def validation(spec: ModelSpec) -> dg.Definitions:

@@ -1,6 +1,6 @@
 """Deliveries: what arrived, which partition it belongs to, and whether it is whole. No network, no look at cells.
 
-How bytes become tables is in reading.py; which runs a delivery asks for is in planning.py.
+How bytes become tables is in reading.py, how one file becomes many in splitting.py, which runs follow in planning.py.
 """
 
 from __future__ import annotations
@@ -11,19 +11,12 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-import numpy as np
-
-from mlops_assets.ml.reading import UnreadableFileError
-from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Time, Value, digest_of
+from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Value, digest_of
 from mlops_assets.ml.windows import Windows
 
-if TYPE_CHECKING:
-    import pyarrow as pa
-
 MANIFEST, DONE = ".manifest.json", ".done"
-SKEW = timedelta(days=1)
 DIRECTIVES = {"Y": r"\d{4}", "G": r"\d{4}", "j": r"\d{1,3}", "u": r"\d", "w": r"\d", "%": "%"} | dict.fromkeys(
     "BbAap", r"[^\W\d_]+"
 )
@@ -214,46 +207,6 @@ def promise(text: str) -> Promise:
         if name in said and (not isinstance(said[name], kind) or isinstance(said[name], bool)):
             raise ValueError(f"{name} must be of type {kind.__name__}")
     return Promise(said.get("bytes"), said.get("sha256"), said.get("rows"))
-
-
-class Split(NamedTuple):
-    """Rows by the key of their window, and how many lie before the declared start and so in none."""
-
-    parts: dict[str, pa.Table]
-    before: int
-
-
-def split(table: pa.Table, name: str, time: Time, partitions: Partitions, now: datetime) -> Split:
-    """Cut rows into windows by their time, keeping their order.
-
-    A row whose time cannot be read, or lies in the future, goes with the row above it (at the top: below it), where
-    validation will judge it. Raises UnreadableFileError where no row has a usable time.
-    """
-    from mlops_assets.ml.timestamps import parse
-
-    missing = [column for column in time.columns if column not in table.column_names]
-    if missing:
-        raise UnreadableFileError(name, f"lacks the time column {', '.join(map(repr, missing))}")
-    times = parse([table.column(column) for column in time.columns], time).utc
-    moments = times.tz_localize(None).to_numpy().astype("M8[s]")
-    latest = np.datetime64((now + SKEW).astimezone(UTC).replace(tzinfo=None), "s")
-    usable = ~np.isnat(moments) & (moments <= latest)
-    if not usable.any():
-        raise UnreadableFileError(name, f"has no row with a usable time in {', '.join(time.columns)}")
-    windows = Windows.of(partitions)
-    numbers = windows.numbers(moments)[_carried(usable)]
-    order = np.argsort(numbers, kind="stable")
-    edges = np.flatnonzero(np.diff(numbers[order])) + 1
-    groups = {int(numbers[rows[0]]): rows for rows in np.split(order, edges)}
-    parts = {windows.key(each): table.take(rows) for each, rows in groups.items() if each >= windows.first()}
-    return Split(parts, int((numbers < windows.first()).sum()))
-
-
-def _carried(usable: np.ndarray) -> np.ndarray:
-    """For each row the number of the usable row whose time it takes: itself, or the nearest above, or the first."""
-    rows = np.where(usable, np.arange(len(usable)), -1)
-    above = np.maximum.accumulate(rows)
-    return np.where(above >= 0, above, int(np.argmax(usable)))
 
 
 def several(reasons: Mapping[str, str], shown: int = 3) -> str:

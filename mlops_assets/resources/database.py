@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
-from mlops_assets.ml.reading import UnreadableFileError
 from mlops_assets.ml.spec import SqlSource
+from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.landing import UnreachableSourceError
 
 if TYPE_CHECKING:

@@ -13,9 +13,11 @@ import dagster as dg
 
 from mlops_assets.ml import sources
 from mlops_assets.ml.planning import Memory
-from mlops_assets.ml.reading import EXTRACT, UnreadableFileError, extract, read_text
+from mlops_assets.ml.reading import extract
 from mlops_assets.ml.sources import DONE, MANIFEST, DeliveredFile, Delivery, Promise, Sighting
 from mlops_assets.ml.spec import FileSource, ModelSpec, SqlSource, digest_of
+from mlops_assets.ml.splitting import split
+from mlops_assets.ml.unpacking import EXTRACT, UnreadableFileError
 from mlops_assets.ml.windows import Windows
 from mlops_assets.resources.blobs import Blobs, filesystem, write_atomically
 from mlops_assets.resources.database import Database
@@ -62,10 +64,11 @@ class Fetched(NamedTuple):
 
 
 class Part(NamedTuple):
-    """The rows of one partition that were cut out of a file: a stored Parquet extract."""
+    """The rows of one partition that were cut out of a file: stored bytes, and the suffix that says what they are."""
 
     sha256: str
     bytes: int
+    suffix: str
 
 
 class Deliveries(dg.ConfigurableResource):
@@ -231,15 +234,14 @@ class _Files:
         if not self._blobs.exists(sha256) and self._kept(file).sha256 != sha256:
             raise ChangedWhileReadError("it was replaced while it was read.")
         rows = self._promise(file, sha256).rows
+        spec = self._spec
         with self._blobs.open(sha256) as stream:
-            table = read_text(stream, file.name, self._source, rows)
-        tables, before = sources.split(table, file.name, self._spec.time, self._spec.partitions, self._now)
-        del table
-        parts = {}
-        for partition in sorted(tables):
-            content = extract(tables.pop(partition))
-            parts[partition] = Part(self._blobs.put_bytes(content), len(content))
-        return parts, before
+            cut = split(stream, file.name, self._source, spec.time, spec.partitions, self._now, rows)
+        stored = {
+            partition: Part(self._blobs.put_bytes(part.content), len(part.content), part.suffix)
+            for partition, part in cut.parts.items()
+        }
+        return stored, cut.before
 
     def _leave_open_windows(self) -> None:
         if not self._sorted.to_split:
@@ -255,7 +257,7 @@ class _Files:
     ) -> Delivery:
         cut = [
             DeliveredFile(
-                name=f"{origin.name}/{partition}{EXTRACT}",
+                name=f"{origin.name}/{partition}{part.suffix}",
                 sha256=part.sha256,
                 bytes=part.bytes,
                 modified=origin.modified,

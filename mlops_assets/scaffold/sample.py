@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mlops_assets.ml.reading import UnreadableFileError, format_of, read, read_text
+from mlops_assets.ml.reading import read, read_text
 from mlops_assets.ml.spec import FileSource
+from mlops_assets.ml.unpacking import UnreadableFileError, format_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

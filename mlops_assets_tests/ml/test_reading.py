@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.ml.reading import EXTRACT, UnreadableFileError, extract, format_of, read, read_text
+from mlops_assets.ml.reading import extract, read, read_text
 from mlops_assets.ml.spec import FileSource, SqlSource
+from mlops_assets.ml.unpacking import EXTRACT, UnreadableFileError, format_of
 
 CATEGORY = pa.dictionary(pa.int32(), pa.string())
 TYPES = {"price": pa.float64(), "count": pa.int64(), "kind": CATEGORY, "ts": pa.string()}

@@ -2,12 +2,10 @@ import hashlib
 import json
 from datetime import UTC, date, datetime, timedelta
 
-import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.ml.reading import UnreadableFileError
 from mlops_assets.ml.sources import (
     DeliveredFile,
     Delivery,
@@ -16,10 +14,9 @@ from mlops_assets.ml.sources import (
     promise,
     several,
     sort_out,
-    split,
     still_growing,
 )
-from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Time
+from mlops_assets.ml.spec import PARTITION_KEY, Partitions
 
 NOW = datetime(2024, 6, 15, 12, tzinfo=UTC)
 MONTHLY = Partitions(every="monthly", start=date(2024, 1, 1))
@@ -174,60 +171,6 @@ def delivered(*digests):
 def test_the_version_is_that_of_the_bytes_whatever_the_files_are_called(digests):
     assert delivered(*digests).version == delivered(*sorted(set(digests), reverse=True)).version
     assert delivered(*digests, "other").version != delivered(*digests).version
-
-
-TIME = Time(columns=("ts",))
-
-
-def cut(*texts, time=TIME, partitions=MONTHLY, now=NOW):
-    table = pa.table({"ts": pa.array(texts, pa.string()), "row": range(len(texts))})
-    return split(table, "hour.csv", time, partitions, now)
-
-
-def rows(parts):
-    return {key: table["row"].to_pylist() for key, table in parts.items()}
-
-
-def test_rows_are_cut_into_windows_in_their_order():
-    found = cut("2024-02-01", "2024-01-31 23:59:59", "2024-02-29", "2024-01-01")
-    assert rows(found.parts) == {"2024-01-01": [1, 3], "2024-02-01": [0, 2]}
-
-
-def test_an_offset_decides_the_window():
-    berlin = Time(columns=("ts",), timezone="Europe/Berlin")
-    assert [*cut("2024-02-01T00:30", time=berlin).parts] == ["2024-01-01"]
-
-
-def test_a_row_without_a_usable_time_goes_with_the_row_above_it():
-    found = cut("never", "2024-01-05", None, "2041-01-01", "2024-02-01", "")
-    assert rows(found.parts) == {"2024-01-01": [0, 1, 2, 3], "2024-02-01": [4, 5]}
-
-
-def test_rows_before_the_start_are_counted_and_left_out():
-    found = cut("2023-12-31", "2024-01-01")
-    assert (rows(found.parts), found.before) == ({"2024-01-01": [1]}, 1)
-
-
-@given(
-    texts=st.lists(
-        st.sampled_from(["2023-11-30", "2024-01-01", "2024-01-31T23:00", "2024-02-10", "x", "2055-01-01"]), min_size=1
-    )
-)
-def test_splitting_loses_no_row(texts):
-    try:
-        found = cut(*texts)
-    except UnreadableFileError:
-        assert set(texts) <= {"x", "2055-01-01"}
-        return
-    kept = [row for each in rows(found.parts).values() for row in each]
-    assert len(set(kept)) == len(kept) == len(texts) - found.before
-
-
-def test_a_file_without_its_time_is_refused_by_name():
-    with pytest.raises(UnreadableFileError, match=r"hour.csv lacks the time column 'when'"):
-        cut("2024-01-01", time=Time(columns=("when",)))
-    with pytest.raises(UnreadableFileError, match=r"hour.csv has no row with a usable time in ts"):
-        cut("x", None)
 
 
 def test_a_few_of_many_reasons_are_shown():
