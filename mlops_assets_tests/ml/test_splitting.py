@@ -91,6 +91,13 @@ def test_blank_lines_and_quoted_line_breaks_do_not_shift_rows():
     assert rows(cut(blank)) == {"2024-01-01": [0], "2024-02-01": [1]}
     breaks = b'ts,row,note\n2024-01-05,0,"a\nb"\n2024-02-01,1,"c"\n'
     assert rows(cut(breaks)) == {"2024-01-01": [0], "2024-02-01": [1]}
+    both = b'ts,row,note\n2024-01-05,0,"a\nb"\n2024-02-01,1,"c"\r2024-03-01,2,d\n2024-01-06,3,e\n'
+    assert rows(cut(both)) == {"2024-01-01": [0, 3], "2024-02-01": [1], "2024-03-01": [2]}
+
+
+def test_quotes_alone_do_not_change_the_lines():
+    found = cut(b'"ts","row"\n"2024-01-05",0\n"2024-02-01",1\n')
+    assert found.parts["2024-01-01"].content == b'"ts","row"\n"2024-01-05",0\n'
 
 
 def test_an_offset_and_the_declared_zone_decide_the_window():
