@@ -94,7 +94,8 @@ def _as_text(*columns: pd.Series) -> tuple[pd.Series, ...]:
     named = [_named(column) for column in columns]
     frequent = pd.concat([side.value_counts(normalize=True) for side in named]).groupby(level=0).sum()
     kept = set(frequent.sort_index().sort_values(ascending=False, kind="stable").index[:CATEGORIES_DRAWN])
-    return tuple(side.where(side.isin(kept), "(other)").map(inert) for side in named)
+    shown = {value: inert(value) for value in (*kept, "(other)")}
+    return tuple(side.where(side.isin(kept), "(other)").map(shown) for side in named)
 
 
 def _named(column: pd.Series) -> pd.Series:
