@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+
+from mlops_assets.ml.uris import holds_password
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ def dagster_home() -> str:
 
 def _without_password(setting: Setting) -> str:
     value = setting.value()
-    if "://" in value and urlsplit(value).password:
+    if holds_password(value):
         raise SecretInUriError(
             f"{setting.name} holds a password. Leave it out, and give it in a variable of its own: an object store's "
             "in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, an MLflow server's in MLFLOW_TRACKING_USERNAME and "

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import dagster as dg
 from dagster._utils.pydantic_yaml import enrich_validation_errors_with_source_position
-from pydantic import RootModel
+from pydantic import RootModel, ValidationError
 
 from mlops_assets import settings
 from mlops_assets.lifecycle import lifecycle
@@ -42,8 +42,13 @@ class SupervisedModel(dg.Component):
         tree = context.resolution_context.source_position_tree
         if tree is None:
             return cls(ModelSpec.model_validate(filled))
-        with enrich_validation_errors_with_source_position(tree.children.get("attributes", tree), ["attributes"]):
-            return cls(ModelSpec.model_validate(filled))
+        try:
+            with enrich_validation_errors_with_source_position(tree.children.get("attributes", tree), ["attributes"]):
+                return cls(ModelSpec.model_validate(filled))
+        except ValidationError as error:
+            located: Any = error.errors()
+        # Dagster adds the line and quotes the value with it, which may be a password.
+        raise ValidationError.from_exception_data(ModelSpec.__name__, located, "json", hide_input=True)
 
     @staticmethod
     @dg.template_var

@@ -8,25 +8,48 @@ import json
 import re
 from datetime import date
 from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from mlops_assets.ml.metrics import METRICS, Task
+from mlops_assets.ml.uris import holds_password
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(map(repr, twice))} stands here twice: name it once.")
+    return names
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring"]
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
+Names = Annotated[tuple[str, ...], AfterValidator(_once)]
+CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
 PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
 
 class Value(BaseModel):
     """A frozen value that refuses fields it does not know and says which it does know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), hide_input_in_errors=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -70,6 +93,15 @@ class FileSource(Value):
     settle_seconds: float = Field(default=10, ge=0)
     max_bytes: int = Field(default=16 * 2**30, gt=0)
     max_rows: int = Field(default=50_000_000, gt=0)
+
+    @field_validator("uri")
+    @classmethod
+    def _names_no_password(cls, uri: str) -> str:
+        if holds_password(uri):
+            raise ValueError(
+                "uri holds a password. Leave it out, and give it in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
+            )
+        return uri
 
     @model_validator(mode="after")
     def _patterns_stay_inside(self) -> Self:
@@ -140,21 +172,37 @@ class Time(Value):
     timezone: str = "UTC"
     name: str = "event_time"
 
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, timezone: str) -> str:
+        try:
+            ZoneInfo(timezone)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"there is no time zone {timezone!r}; give a name such as Europe/Berlin.") from error
+        return timezone
+
 
 class Quality(Value):
     """How bad a delivery may be before it blocks everything after it."""
 
     max_bad_share: Share = 0.05
-    row_count_ratio: tuple[float, float] = (0.5, 2.0)
+    row_count_ratio: tuple[Ratio, Ratio] = (0.5, 2.0)
     resembles_threshold: float = Field(default=0.5, gt=0)
     max_age_partitions: float = Field(default=2, gt=0)
+
+    @model_validator(mode="after")
+    def _least_is_not_above_most(self) -> Self:
+        least, most = self.row_count_ratio
+        if least > most or most == 0:
+            raise ValueError(f"row_count_ratio: no count of rows lies between {least} and {most} times the usual.")
+        return self
 
 
 class FeatureStep(Value):
     """One declared step, computed row by row in training and serving alike. Exactly one of the three kinds."""
 
-    calendar: tuple[CalendarPart, ...] = ()
-    cyclic: tuple[CalendarPart, ...] = ()
+    calendar: CalendarParts = ()
+    cyclic: CalendarParts = ()
     path: ImportPath | None = None
     params: dict[str, Any] = {}
 
@@ -185,7 +233,7 @@ class Training(Value):
     window: int | None = Field(default=None, ge=2)
     min_partitions: int = Field(default=3, ge=2)
     trigger: Literal["new_data", "drift"] = "new_data"
-    known_in_advance: tuple[str, ...] = ()
+    known_in_advance: Names = ()
 
 
 class Evaluation(Value):
@@ -193,7 +241,7 @@ class Evaluation(Value):
 
     holdout: int = Field(default=1, ge=1)
     metric: str
-    slices: tuple[str, ...] = ()
+    slices: Names = ()
     min_slice_rows: int = Field(default=30, ge=1)
     replicates: int = Field(default=500, ge=50)
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
@@ -273,11 +321,11 @@ class ModelSpec(Value):
     time: Time
     contract: ImportPath
     target: str
-    exclude: tuple[str, ...] = ()
-    calendar: tuple[str, ...] = ()
+    exclude: Names = ()
+    calendar: Names = ()
     features: tuple[FeatureStep, ...] = ()
     estimator: Estimator
-    seed: int = Field(ge=0, lt=2**32)
+    seed: int = Field(strict=True, ge=0, lt=2**32)
     quality: Quality = Quality()
     training: Training = Training()
     evaluation: Evaluation

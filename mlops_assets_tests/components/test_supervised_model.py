@@ -106,10 +106,20 @@ def test_a_mistake_is_found_in_whichever_of_many_models_it_stands():
         ({"drift": {"k": 4, "n": 3}}, "never be reached"),
         ({"compute": {"training": "warp-drive"}}, "warp-drive"),
         ({"features": [{"calendar": ["hour"], "path": "a.b"}]}, "exactly one"),
+        ({"time": {"columns": ["ts"], "timezone": "Mars"}}, "no time zone 'Mars'"),
+        ({"quality": {"row_count_ratio": [2.0, 0.5]}}, "row_count_ratio"),
+        ({"seed": True}, "seed"),
+        ({"exclude": ["wind", "wind"]}, "'wind' stands here twice"),
     ],
 )
 def test_an_impossible_declaration_is_refused_with_the_reason(changes, reason):
     assert reason in refusal(edited(**changes))
+
+
+def test_a_password_in_a_uri_is_refused_without_telling_it():
+    text = refusal(edited(source={"uri": "s3://KEY:hunter2@bucket", "files": ["a.csv"]}))
+    assert "uri holds a password" in text
+    assert "hunter2" not in text
 
 
 def test_a_template_is_filled_before_the_declaration_is_judged(monkeypatch):
