@@ -36,7 +36,7 @@ check: $(INSTALLED) ## Lint, format, types, layers, definitions
 	@$(BIN)/ruff check $(wildcard $(PACKAGE))
 	@$(BIN)/ruff format --check $(wildcard $(PACKAGE))
 	@$(BIN)/ty check
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-logo
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && cp dagster.yaml "$$home" && DAGSTER_HOME="$$home" $(BIN)/dg check defs
 	@$(BIN)/mlops-assets check
 
