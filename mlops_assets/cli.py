@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -15,11 +14,9 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from mlops_assets.demo import Line
     from mlops_assets.simulation.delivery import World
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-WIDTH = 120
 MODELS = Path(__file__).parent / "defs" / "models"
 
 
@@ -30,18 +27,20 @@ def demo(
 ) -> None:
     """Play months of the shipped models' lives through the real sensors and jobs, in this process."""
     from mlops_assets import settings
-    from mlops_assets.closing import print_lines
+    from mlops_assets.demo.play import play_all
+    from mlops_assets.demo.table import open_console, print_lines
     from mlops_assets.instance import prepare
-    from mlops_assets.simulation.provider import OtherWorldError
+    from mlops_assets.simulation.provider import OtherWorldError, Provider
     from mlops_assets.simulation.recorded import NoDataError
 
     try:
         worlds = _worlds(data)
-        console = _console()
+        console = open_console()
         home = None if data is None or os.environ.get(settings.HOME.name) else f"{settings.home()}/real"
         console.print("Making the instance ready ...", style="dim")
         prepare(home)
-        lines = _played(console, worlds, months)
+        providers = [Provider(world, _landing(world.model)) for world in worlds]
+        lines = play_all(console, providers, months)
     except (NoDataError, OtherWorldError) as error:
         _refuse(Console(), error)
     print_lines(console, lines, Path(settings.home()), simulated=data is None)
@@ -131,7 +130,7 @@ def new(
 @app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
-    from mlops_assets.declarations import declared, faults
+    from mlops_assets.components.declared import declared, faults
 
     console = Console()
     found = {spec.name: faults(spec) for spec in declared()}
@@ -143,12 +142,6 @@ def check() -> None:
     console.print(f"{len(found)} models, {bad} with faults.")
     if bad:
         raise typer.Exit(1)
-
-
-def _console() -> Console:
-    """A console on a copy of the standard output, which stays a terminal while a run's output goes to a file."""
-    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
-    return Console(file=stream, width=None if stream.isatty() else WIDTH)
 
 
 def _refuse(console: Console, reason: object) -> NoReturn:
@@ -172,35 +165,6 @@ def _worlds(data: Path | None) -> Sequence[World]:
     from mlops_assets.simulation.recorded import recorded_worlds
 
     return simulated_worlds() if data is None else recorded_worlds(data)
-
-
-def _played(console: Console, worlds: Sequence[World], months: int) -> list[Line]:
-    """Every world played, with a progress display; what the runs print goes to a file."""
-    import dagster as dg
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    from mlops_assets import settings
-    from mlops_assets.definitions import defs
-    from mlops_assets.demo import Stage, play
-    from mlops_assets.player import Player
-    from mlops_assets.resources.records import Records
-    from mlops_assets.simulation.provider import Provider
-
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    log = Path(settings.home()) / "demo.log"
-    lines: list[Line] = []
-    with log.open("a") as stream, Progress(*columns, console=console) as progress, dg.DagsterInstance.get() as instance:
-        tasks = {world.model: progress.add_task(f"{world.model}: waiting", total=None) for world in worlds}
-
-        def tell(model: str, what: str) -> None:
-            progress.update(tasks[model], description=f"{model}: {what}")
-
-        with redirect_stdout(stream), redirect_stderr(stream):
-            stage = Stage(Player(defs(), instance), Records(root=settings.home()), tell)
-            for world in worlds:
-                lines += play(stage, Provider(world, _landing(world.model)), months)
-                progress.update(tasks[world.model], description=f"{world.model}: done", total=1, completed=1)
-    return lines
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -49,7 +49,13 @@ def serve(port: int, console: Console) -> int:
         for name, address in (("MLflow", _mlflow(beside)), ("Reports", _reports(beside))):
             console.print(f"{name}: {address}", soft_wrap=True)
         console.print(f"[bold]Dagster: http://127.0.0.1:{port}[/bold] (stop with Ctrl-C)", soft_wrap=True)
-        return beside.enter_context(_process([sys.executable, *dagster])).wait()
+        return beside.enter_context(_process([sys.executable, *dagster], _environment(port))).wait()
+
+
+def _environment(port: int) -> dict[str, str]:
+    """Ours, with Dagster's address on this port, which links in MLflow start with, unless the user named another."""
+    address = os.environ.get(settings.DAGSTER_UI.name) or f"http://127.0.0.1:{port}"
+    return os.environ | {settings.DAGSTER_UI.name: address}
 
 
 def _mlflow(beside: ExitStack) -> str:
@@ -62,7 +68,7 @@ def _mlflow(beside: ExitStack) -> str:
     log = beside.enter_context((Path(settings.home()) / "mlflow.log").open("a"))
     server = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command = [sys.executable, *server, "--port", str(address.port), "--workers", "1"]
-    beside.enter_context(_process(command, log.fileno()))
+    beside.enter_context(_process(command, output=log.fileno()))
     return settings.MLFLOW_UI.value()
 
 
@@ -104,13 +110,15 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def _process(command: list[str], output: int | None = None) -> Iterator[subprocess.Popen]:
+def _process(
+    command: list[str], environment: Mapping[str, str] = os.environ, output: int | None = None
+) -> Iterator[subprocess.Popen]:
     """A child that is stopped with this process, and with it all that it started, by Ctrl-C or by SIGTERM.
 
     A shell that starts us in the background has SIGINT ignored, and children would inherit that; a handler they do not.
     """
     before = signal.signal(signal.SIGTERM, _interrupt), signal.signal(signal.SIGINT, _interrupt)
-    process = subprocess.Popen(command, stdout=output, stderr=output, env=os.environ, start_new_session=True)
+    process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     try:
         yield process
     except KeyboardInterrupt:

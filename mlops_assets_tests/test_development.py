@@ -1,6 +1,7 @@
 """The servers beside Dagster: reports on an origin of their own, with a policy, and no trouble when a port is taken."""
 
 import socket
+import sys
 import urllib.error
 import urllib.request
 from contextlib import ExitStack
@@ -61,9 +62,20 @@ def test_servers_that_are_elsewhere_are_not_started_here(home, monkeypatch):
         assert "nothing is started here" in development._mlflow(beside)
 
 
-def test_a_child_is_stopped_with_its_parent(home):
-    import sys
+@pytest.mark.parametrize(
+    ("named", "told"), [("", "http://127.0.0.1:4000"), ("https://dagster.example.org", "https://dagster.example.org")]
+)
+def test_dagster_is_told_its_own_address_unless_the_user_named_another(home, tmp_path, monkeypatch, named, told):
+    monkeypatch.setenv("MLOPS_DAGSTER_UI", named)
+    program = "from mlops_assets import settings; print(settings.DAGSTER_UI.value())"
+    with (tmp_path / "said").open("w") as said:
+        environment = development._environment(4000)
+        with development._process([sys.executable, "-c", program], environment, said.fileno()) as child:
+            assert child.wait(30) == 0
+    assert (tmp_path / "said").read_text().strip() == told
 
+
+def test_a_child_is_stopped_with_its_parent(home):
     with development._process([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
         assert child.poll() is None
     assert child.poll() is not None

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from mlops_assets.declarations import declared
+from mlops_assets.components.declared import declared
 from mlops_assets.lifecycle.common import partitions_definition
 from mlops_assets.ml import contracts, validation
 from mlops_assets.ml.reading import read

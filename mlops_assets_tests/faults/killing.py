@@ -25,6 +25,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets import instance
+from mlops_assets.demo.player import Player
 from mlops_assets.lifecycle.common import GOING_ON
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
@@ -33,7 +34,6 @@ from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import Value, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
-from mlops_assets.player import Player
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import UNPARTITIONED, Records
 from mlops_assets_tests import toy

@@ -9,9 +9,9 @@ import pytest
 from dagster.components.testing import create_defs_folder_sandbox
 
 from mlops_assets.defs.resources import resources
+from mlops_assets.demo.player import Player
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.player import Player
 from mlops_assets.resources.records import Records
 from mlops_assets.scaffold.new import new_model
 from mlops_assets.scaffold.proposal import Wish

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mlops_assets.player import Player
+from mlops_assets.demo.player import Player
 from mlops_assets_tests import toy
 
 

@@ -4,7 +4,7 @@ import pandera.pandas as pa
 import pytest
 from pandera.typing import Series
 
-from mlops_assets.declarations import declared, faults
+from mlops_assets.components.declared import declared, faults
 from mlops_assets_tests import toy
 
 
@@ -15,7 +15,7 @@ class WithoutStrict(pa.DataFrameModel):
     sales: Series[float]
 
 
-HERE = "mlops_assets_tests.test_declarations"
+HERE = "mlops_assets_tests.components.test_declared"
 
 
 def test_the_toy_declaration_and_every_shipped_one_are_without_fault():

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from pathlib import Path
 
+import dagster as dg
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from mlops_assets import settings
+from mlops_assets.definitions import defs
+from mlops_assets.demo.player import Player, Ran
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
-from mlops_assets.player import Player, Ran
 from mlops_assets.resources.records import Records
 from mlops_assets.simulation.delivery import World, backdate
 from mlops_assets.simulation.provider import Provider
@@ -52,6 +60,26 @@ class Stage:
     player: Player
     records: Records
     tell: Callable[[str, str], None]
+
+
+def play_all(console: Console, providers: Sequence[Provider], months: int) -> list[Line]:
+    """Every world played, with a progress display; what the runs print goes to a file."""
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    log = Path(settings.home()) / "demo.log"
+    lines: list[Line] = []
+    with log.open("a") as stream, Progress(*columns, console=console) as progress, dg.DagsterInstance.get() as instance:
+        models = [provider.world.model for provider in providers]
+        tasks = {model: progress.add_task(f"{model}: waiting", total=None) for model in models}
+
+        def tell(model: str, what: str) -> None:
+            progress.update(tasks[model], description=f"{model}: {what}")
+
+        with redirect_stdout(stream), redirect_stderr(stream):
+            stage = Stage(Player(defs(), instance), Records(root=settings.home()), tell)
+            for model, provider in zip(models, providers, strict=True):
+                lines += play(stage, provider, months)
+                progress.update(tasks[model], description=f"{model}: done", total=1, completed=1)
+    return lines
 
 
 def play(stage: Stage, provider: Provider, months: int) -> Iterator[Line]:

@@ -6,6 +6,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dagster.components.core.component_tree import ComponentTree
+
+from mlops_assets.components.supervised_model import SupervisedModel
 from mlops_assets.ml.spec import ModelSpec
 
 if TYPE_CHECKING:
@@ -16,11 +19,7 @@ IMPORTING = (ImportError, AttributeError, SyntaxError, TypeError, ValueError)
 
 def declared() -> list[ModelSpec]:
     """The declaration of every model under `defs/`, in YAML and in Python."""
-    from dagster.components.core.component_tree import ComponentTree
-
-    from mlops_assets.components import SupervisedModel
-
-    tree = ComponentTree.for_project(Path(__file__).parent)
+    tree = ComponentTree.for_project(Path(__file__).parents[1])
     return [component.spec for component in tree.get_all_components(of_type=SupervisedModel)]
 
 

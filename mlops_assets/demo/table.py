@@ -1,8 +1,9 @@
-"""The demo's last words: what became of each delivery, and where to look at it."""
+"""What the demo prints: its console, and its last words on each delivery and where to look at it."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from shutil import which
@@ -12,11 +13,18 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from mlops_assets.demo import Line
+from mlops_assets import settings
+from mlops_assets.demo.play import Line
 
 COLUMNS = ("delivery", "rows in", "out", "bad", "drift", "candidate", "champion", "registered")
 NUMBERS = {"rows in", "out", "bad"}
-UI = "http://127.0.0.1:3000"
+WIDTH = 120
+
+
+def open_console() -> Console:
+    """A console on a copy of the standard output, which stays a terminal while a run's output goes to a file."""
+    stream = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    return Console(file=stream, width=None if stream.isatty() else WIDTH)
 
 
 def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: bool) -> None:
@@ -34,9 +42,10 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
         console.print(f"[red]Every delivery has been played on {home}; remove it to begin again.[/red]", soft_wrap=True)
     command = "make dev" if home == Path(".mlops").absolute() else f"MLOPS_HOME={os.path.relpath(home)} make dev"
     console.print(f"\nLook at it: [bold]{command}[/bold], then", soft_wrap=True)
+    dagster = settings.DAGSTER_UI.value().rstrip("/")
     for model in dict.fromkeys(line.model for line in lines):
-        console.print(f"  {UI}/assets/{model}/registered_version", soft_wrap=True)
-        console.print(f"  {UI}/assets/{model}/drift_report", soft_wrap=True)
+        console.print(f"  {dagster}/assets/{model}/registered_version", soft_wrap=True)
+        console.print(f"  {dagster}/assets/{model}/drift_report", soft_wrap=True)
     if simulated:
         ours = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
         console.print(f"Let the sensor see a new file: [bold]{ours} deliver bike_demand[/bold]", soft_wrap=True)
