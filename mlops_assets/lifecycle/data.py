@@ -7,8 +7,9 @@ import dagster as dg
 
 from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
+from mlops_assets.ml.code import code_version
 from mlops_assets.ml.sources import Delivery
-from mlops_assets.ml.spec import FileSource, ModelSpec, digest_of
+from mlops_assets.ml.spec import FileSource, ModelSpec
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Fetched
 from mlops_assets.resources.landing import landing
@@ -36,7 +37,7 @@ def _raw_data(spec: ModelSpec, clock: Clock) -> dg.AssetsDefinition:
         op_tags=compute(spec, "data"),
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        code_version=digest_of(declared)[:16],
+        code_version=code_version(declared),
         description="The delivered bytes, unchanged, under their SHA-256. A correction stands beside what it corrects.",
     )
     def raw_data(

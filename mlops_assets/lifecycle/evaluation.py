@@ -12,6 +12,7 @@ from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.report_metadata import gate_table, shown
 from mlops_assets.ml.artifacts import UnsafeModelError
+from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.metrics import UnusablePredictionsError
@@ -27,6 +28,7 @@ from mlops_assets.resources.tracking import Tracking
 
 VALIDATED = "validated_features"
 CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"
+JUDGES = tuple(f"mlops_assets.ml.{name}" for name in ("baselines", "evaluation", "holdout", "metrics"))
 DECIDES = {"task", "target", "time", "contract", "evaluation", "gates", "seed"}
 CHECKS = {
     CLEARS: "Every declared gate is cleared; a figure that is missing or not a number clears none.",
@@ -49,7 +51,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
     @dg.asset(
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED)],
-        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), JUDGES),
         op_tags=compute(spec, "evaluation"),
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)

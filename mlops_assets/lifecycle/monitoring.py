@@ -1,8 +1,6 @@
 """`drift_report`, the check beside it, and the sensor that asks for retraining when drift lasts."""
 
-import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -10,9 +8,9 @@ import dagster as dg
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.ml import charts
-from mlops_assets.ml.monitoring import ColumnEffect, DriftReport, judge, needs_retraining
-from mlops_assets.ml.profiles import effect_sizes
-from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.code import code_version
+from mlops_assets.ml.monitoring import ColumnEffect, DriftReport, needs_retraining
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
@@ -86,8 +84,8 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
 
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides a verdict: the declared limits and exclusions, and the code that judges."""
-    code = [Path(inspect.getfile(function)).read_text() for function in (judge, effect_sizes)]
-    return digest_of([spec.drift.model_dump(mode="json"), spec.calendar, spec.exclude, *code])[:16]
+    declared = spec.model_dump(mode="json", include={"drift", "calendar", "exclude"})
+    return code_version(declared, ["mlops_assets.ml.monitoring", "mlops_assets.ml.profiles"])
 
 
 def _saved(report: DriftReport, page: str | None, reports: Reports) -> dict[str, Any]:

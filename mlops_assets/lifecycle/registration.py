@@ -7,9 +7,10 @@ import dagster as dg
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe
 from mlops_assets.ml.charts import markdown
+from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, refusal
-from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import CHALLENGER, CHAMPION, Registry, Version
 from mlops_assets.resources.tracking import Tracking
@@ -22,7 +23,7 @@ def registration(spec: ModelSpec) -> dg.Definitions:
 
     @dg.asset(
         **describe(spec, "registration", "mlflow"),
-        code_version=digest_of(spec.model_dump(mode="json", include=DECIDES))[:16],
+        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), ["mlops_assets.ml.registration"]),
         op_tags=compute(spec, "registration"),
     )
     def registered_version(

@@ -1,6 +1,5 @@
 """`trained_model`: a candidate, from the partitions that training may see to an MLflow run that holds the model."""
 
-import hashlib
 import io
 import time
 from collections.abc import Mapping
@@ -11,11 +10,13 @@ import pandas as pd
 from dagster_shared.record import replace
 
 from mlops_assets.lifecycle.common import compute, describe, key
+from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
+from mlops_assets.ml.code import code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.leaks import LeakError
-from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import (
     Candidate,
     Fitted,
@@ -24,7 +25,6 @@ from mlops_assets.ml.training import (
     fit,
     manifest,
     needed_inputs,
-    source_file,
     split,
 )
 from mlops_assets.ml.validation import ValidatedPartition
@@ -41,7 +41,7 @@ from mlops_assets.resources.tracking import (
 
 VALIDATED = "validated_features"
 SHOWN = 15
-FITS = ("artifacts", "features", "leaks", "training")
+FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "leaks", "training"))
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
 
 
@@ -68,7 +68,9 @@ def training(spec: ModelSpec) -> dg.Definitions:
             with tracking.run(spec.name, context.run.run_id) as run:
                 fitted, seconds = _fit(spec, parts, tables)
                 candidate = _keep(spec, parts, fitted, seconds, run, blobs, tracking)
-        except (TrainingError, LeakError, UnsafeModelError, TrackingUnavailableError) as error:
+        except TrackingUnavailableError as error:
+            raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
+        except (TrainingError, LeakError, UnsafeModelError) as error:
             raise dg.Failure(f"No model was trained: {error}", allow_retries=False) from error
         return dg.MaterializeResult(
             value=candidate,
@@ -93,10 +95,7 @@ def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
 
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the model beside the rows: the declaration, its own code, and the code that fits."""
-    own = [spec.contract, *(step.path for step in spec.features if step.path)]
-    sources = [*(path.rpartition(".")[0] for path in own), *(f"mlops_assets.ml.{name}" for name in FITS)]
-    declared = spec.model_dump(mode="json", include=DECIDES)
-    return digest_of([declared, *(hashlib.sha256(source_file(name).read_bytes()).hexdigest() for name in sources)])[:16]
+    return code_version(spec.model_dump(mode="json", include=DECIDES), [*own_modules(spec), *FITS])
 
 
 def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:
@@ -122,7 +121,7 @@ def _keep(
         raise dg.Failure(
             f"The model was fitted but not recorded, so it is no candidate: {error} The artifact is kept at {kept}; "
             "materialize trained_model again when MLflow is back, and the same model comes out.",
-            metadata={"artifact": dg.MetadataValue.path(kept), "model_sha256": fitted.sha256},
+            metadata={OUTAGE: True, "artifact": dg.MetadataValue.path(kept), "model_sha256": fitted.sha256},
             allow_retries=False,
         ) from error
     return Candidate(

@@ -1,11 +1,8 @@
 """`validated_features` and `quarantined_rows`: deliveries parted by the contract, and checks on what honours it."""
 
-import hashlib
-import importlib.util
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -13,9 +10,10 @@ import dagster as dg
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
 from mlops_assets.lifecycle.inspection import QUARANTINED, VALIDATED, Inspection
 from mlops_assets.ml import charts
+from mlops_assets.ml.code import code_version
 from mlops_assets.ml.resemblance import Finding
 from mlops_assets.ml.sources import Delivery
-from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.validation import BrokenRule, QuarantinedPartition, ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.records import Records
@@ -77,18 +75,9 @@ def _asset(spec: ModelSpec, asset: str) -> dg.AssetOut:
 def _code_version(spec: ModelSpec) -> str:
     """A digest of everything that decides which rows are kept: contract, declaration, and the code that judges."""
     sources = [spec.contract.rpartition(".")[0], *(f"mlops_assets.ml.{name}" for name in JUDGES)]
-    texts = [Path(_file(module)).read_bytes() for module in sources]
     reading = spec.source.model_dump(mode="json", include={"format", "delimiter", "null_values"})
     declared = [spec.time.model_dump(mode="json"), spec.quality.max_bad_share, spec.partitions.every, reading]
-    return digest_of([declared, *(hashlib.sha256(text).hexdigest() for text in texts)])[:16]
-
-
-def _file(module: str) -> str:
-    """Where the source of a module is, found without running it: a contract imports pandera, which takes a second."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise ValueError(f"contract: there is no module {module!r}.")
-    return found.origin
+    return code_version(declared, sources)
 
 
 def _results(context: dg.AssetExecutionContext, spec: ModelSpec, inspection: Inspection) -> Iterator[Any]:

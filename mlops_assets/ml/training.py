@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import importlib.util
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
+from mlops_assets.ml.code import digest_of_files, own_modules, source_file
 from mlops_assets.ml.leaks import refuse_leaks
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.monitoring import predictions, reference_profile
@@ -175,18 +175,7 @@ def code_digest(spec: ModelSpec) -> str:
         for path in PACKAGE.rglob("*.py")
         if "defs" not in path.relative_to(PACKAGE).parts
     }
-    for path in (spec.contract, *(step.path for step in spec.features if step.path)):
-        module = path.rpartition(".")[0]
-        sources[module] = source_file(module)
-    return digest_of({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in sources.items()})
-
-
-def source_file(module: str) -> Path:
-    """Where a module's source is, found without running it: a contract imports pandera, which takes a second."""
-    found = importlib.util.find_spec(module)
-    if found is None or found.origin is None:
-        raise TrainingError(f"There is no module {module!r}.")
-    return Path(found.origin)
+    return digest_of_files(sources | {module: source_file(module) for module in own_modules(spec)})
 
 
 def lock_digest() -> str:
