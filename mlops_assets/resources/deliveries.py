@@ -324,16 +324,20 @@ def _load(root: str, path: str) -> dict[str, Any]:
 
 
 def _look_into_database(spec: ModelSpec, source: SqlSource, now: datetime, memory: Memory, again: Set[str]) -> Look:
-    """The windows since the last look, the newest `lookback` of those before, and those in `again`."""
+    """The windows since the last look, the newest `lookback` of those before, and those in `again`.
+
+    The first new one comes first, so that each look gets on however much there is to look at again.
+    """
     windows = Windows.of(spec.partitions)
     first, last = windows.first(), windows.last(now)
     fresh = first if memory.looked_to is None else windows.position(memory.looked_to) + 1
     newer = list(range(fresh, last + 1))[:WINDOWS_A_LOOK]
     older = {*range(max(first, last + 1 - source.lookback), min(fresh, last + 1)), *map(windows.position, again)}
+    order = [*newer[:1], *sorted(older.difference(newer)), *newer[1:]]
     look = Look(f"the database in {source.url_env}", looked_to=memory.looked_to)
     rows = 0
     with Database(source, spec.time.timezone) as database:
-        for number in sorted({*older, *newer}):
+        for number in order:
             key = windows.key(number)
             if rows > ROWS_A_LOOK:
                 look.waiting[key] = "it will be asked for at the next look"
@@ -342,7 +346,7 @@ def _look_into_database(spec: ModelSpec, source: SqlSource, now: datetime, memor
             rows += table.num_rows
             look.looked_to = key if number in newer else look.looked_to
             if table.num_rows:
-                look.files, look.newest = look.files + 1, key
+                look.files, look.newest = look.files + 1, max(look.newest or key, key, key=windows.position)
                 look.versions[key] = sources.version_of([hashlib.sha256(extract(table)).hexdigest()])
     return look
 

@@ -8,6 +8,7 @@ import pytest
 from mlops_assets.ml.planning import Memory
 from mlops_assets.ml.reading import UnreadableFileError, extract, read
 from mlops_assets.ml.spec import SqlSource
+from mlops_assets.resources import deliveries as module
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.database import Database, _column
 from mlops_assets.resources.deliveries import Deliveries
@@ -168,6 +169,27 @@ def test_windows_with_rows_are_deliveries_and_only_the_newest_are_looked_at_agai
     }
     change("UPDATE sales SET ts = '2024-03-05 00:00:00' WHERE kind = 'after'")
     assert [*looked(spec, tmp_path, memory).versions] == ["2024-03-01"]
+
+
+def test_a_new_window_is_read_however_many_rows_are_looked_at_again(sqlite, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_A_LOOK", 0)
+    spec = toy.spec(tmp_path, source={"url_env": "SHOP_DB", "query": QUERY, "lookback": 2})
+    sqlite("INSERT INTO sales VALUES ('2024-03-05 00:00:00', 'new', 1.0)")
+    look = looked(spec, tmp_path, Memory(looked_to="2024-02-01"))
+    assert (look.looked_to, look.newest) == ("2024-03-01", "2024-03-01")
+    assert [*look.versions] == ["2024-03-01"]
+    assert "2024-02-01" in look.waiting
+
+
+def test_looks_with_a_small_budget_reach_the_newest_window(sqlite, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_A_LOOK", 0)
+    spec = toy.spec(tmp_path, source={"url_env": "SHOP_DB", "query": QUERY, "lookback": 3})
+    sqlite("INSERT INTO sales VALUES ('2024-03-05 00:00:00', 'new', 1.0)")
+    memory, reached = Memory(), []
+    for _ in range(3):
+        memory = Memory(looked_to=looked(spec, tmp_path, memory).looked_to)
+        reached.append(memory.looked_to)
+    assert reached == ["2024-01-01", "2024-02-01", "2024-03-01"]
 
 
 def test_what_is_fetched_is_what_was_seen_and_reads_back(shop, tmp_path):
