@@ -11,9 +11,9 @@ import tempfile
 from pathlib import Path
 
 from mlops_assets import settings
+from mlops_assets.resources import mlflow_database
 
 DATABASES = ("history", "schedules")
-SQLITE = "sqlite:///"
 
 
 class InstanceError(Exception):
@@ -39,7 +39,10 @@ def prepare(home: str | None = None) -> Path:
     with FileLock(dagster_home / ".prepare.lock"):
         _configure(dagster_home, ours)
         _create_dagster(dagster_home)
-        _create_mlflow(settings.tracking_uri())
+    mlflow = settings.tracking_uri()
+    if mlflow.startswith(mlflow_database.SQLITE):
+        _local(settings.TRACKING_URI, mlflow.removeprefix(mlflow_database.SQLITE))
+        mlflow_database.create(mlflow)
     os.environ[settings.HOME.name] = settings.home()
     os.environ[settings.DAGSTER_HOME.name] = str(dagster_home)
     return dagster_home
@@ -92,19 +95,3 @@ def _create_dagster(dagster_home: Path) -> None:
             pass
         for name in missing:
             (Path(fresh) / name).rename(dagster_home / name)
-
-
-def _create_mlflow(uri: str) -> None:
-    """Create MLflow's tables where tracking is a SQLite file that does not exist yet: its first start takes seconds."""
-    if not uri.startswith(SQLITE):
-        return
-    database = _local(settings.TRACKING_URI, uri.removeprefix(SQLITE))
-    if database.exists():
-        return
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    database.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".fresh-", dir=database.parent) as fresh:
-        aside = Path(fresh) / database.name
-        SqlAlchemyStore(f"{SQLITE}{aside}", str(database.parent / "mlflow")).engine.dispose()
-        aside.rename(database)

@@ -26,6 +26,7 @@ from mlops_assets import settings
 from mlops_assets.ml.artifacts import load_model, trusted_types
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate, Fitted, Manifest
+from mlops_assets.resources.mlflow_database import create
 
 if TYPE_CHECKING:
     from dagster_mlflow.resources import MlFlow
@@ -39,7 +40,6 @@ ENDS = {
     dg.DagsterRunStatus.FAILURE: "FAILED",
     dg.DagsterRunStatus.CANCELED: "KILLED",
 }
-SQLITE = "sqlite:///"
 
 
 class TrackingUnavailableError(dg.DagsterError):
@@ -155,7 +155,7 @@ class Tracking(dg.ConfigurableResource):
         """MLflow's client, to be used while `asking`."""
         from mlflow import MlflowClient
 
-        _create_database(self.tracking_uri)
+        create(self.tracking_uri)
         return MlflowClient(tracking_uri=self.tracking_uri)
 
     @contextmanager
@@ -287,24 +287,6 @@ def _environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             elif os.environ.get(name) != before[name]:
                 os.environ[name] = before[name]
-
-
-def _create_database(uri: str) -> None:
-    """Create MLflow's tables in a SQLite file that does not exist yet, aside and whole: two starts at once break it."""
-    path = Path(uri.removeprefix(SQLITE))
-    if not uri.startswith(SQLITE) or path.exists():
-        return
-    from filelock import FileLock
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if path.exists():
-            return
-        with tempfile.TemporaryDirectory(prefix=".fresh-", dir=path.parent) as fresh:
-            aside = Path(fresh) / path.name
-            SqlAlchemyStore(f"{SQLITE}{aside}", str(path.parent / "mlflow")).engine.dispose()
-            aside.rename(path)
 
 
 def _url(run_id: str) -> str:
