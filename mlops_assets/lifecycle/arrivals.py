@@ -1,15 +1,16 @@
 """The sensor that starts one run for each new or corrected delivery. What it decides by is in ml/planning.py."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.execution.plan.objects import StepFailureData
 from pydantic import ValidationError
 
 from mlops_assets.lifecycle.common import going_on, key, partitions_definition
-from mlops_assets.ml.planning import Memory, Plan, Request, State, plan, unlearned
+from mlops_assets.lifecycle.endings import REQUEST, Ending, ending, finished_steps
+from mlops_assets.ml.planning import MONITORING, TRAINING, Memory, Plan, Request, State, plan, unlearned
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import FileSource, ModelSpec
@@ -23,8 +24,6 @@ from mlops_assets.resources.records import Records
 RAW, VALIDATED = "raw_data", "validated_features"
 DATA_VERSION = "dagster/data_version"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
-REQUEST = "mlops/request"
-CHECK_FAILED = "DagsterAssetCheckFailedError"
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
 Clock = Callable[[], datetime]
@@ -56,11 +55,18 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         if busy := going_on(instance, spec):
             return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
         memory = _remembered(context.cursor)
-        died = tuple(request for request in memory.asked if not _judged(instance, spec, request))
-        again = frozenset(partition for request in died for partition in request.deliveries)
+        ended = _without_verdict(instance, spec, memory)
+        again = frozenset(partition for each in ended.values() for request in each for partition in request.deliveries)
         seen = deliveries.look(spec, blobs, clock(), memory, again)
         keys = _batches(instance, spec, seen)
-        decided = plan(spec, _state(instance, spec, records, seen, died), memory, _position(spec, keys))
+        state = replace(
+            _state(instance, spec, records, seen),
+            died=ended["died"],
+            outages=ended["outage"],
+            cancelled=ended["cancelled"],
+            by_hand=_by_hand(spec, records, memory),
+        )
+        decided = plan(spec, state, memory, _position(spec, keys))
         cursor = decided.memory.model_copy(update={"growing": seen.growing, "looked_to": seen.looked_to})
         return _result(spec, seen, decided, cursor)
 
@@ -75,28 +81,37 @@ def _remembered(cursor: str | None) -> Memory:
         return Memory()
 
 
-def _judged(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> bool:
-    """Whether a request came to a verdict: its run succeeded, was cancelled, or something after `raw_data` refused.
-
-    A run that was killed, or broke with an error that nobody raised on purpose, came to none.
-    """
-    runs = instance.get_runs(dg.RunsFilter(tags={REQUEST: request.run_key}), limit=1)
-    if not runs or runs[0].status != dg.DagsterRunStatus.FAILURE:
-        return bool(runs)
-    failures = instance.all_logs(runs[0].run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
-    events = [entry.dagster_event for entry in failures if entry.dagster_event is not None]
-    return any(_on_purpose(event.step_failure_data) and event.step_key != f"{spec.name}__{RAW}" for event in events)
-
-
-def _on_purpose(failure: StepFailureData) -> bool:
-    """Whether a stage raised the failure itself, or a blocking check of it did not pass."""
-    checked = failure.error is not None and failure.error.cls_name == CHECK_FAILED
-    return failure.user_failure_data is not None or checked
+def _without_verdict(
+    instance: dg.DagsterInstance, spec: ModelSpec, memory: Memory
+) -> dict[Ending, tuple[Request, ...]]:
+    """What is left to do of the requests whose run came to no verdict, by how it ended."""
+    left: dict[Ending, tuple[Request, ...]] = {"died": (), "outage": (), "cancelled": ()}
+    for request in memory.asked:
+        how = ending(instance, request.run_key, retried={f"{spec.name}__{RAW}"})
+        if how != "verdict" and (rest := _rest(instance, spec, request)):
+            left[how] += (rest,)
+    return left
 
 
-def _state(
-    instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen: Look, died: tuple[Request, ...]
-) -> State:
+def _rest(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> Request | None:
+    """What is left to do of a request: training alone, or nothing, where the deliveries were dealt with."""
+    steps = {RAW, "validation", *(set(request.assets) & set(MONITORING))}
+    if not request.deliveries or not {f"{spec.name}__{step}" for step in steps} <= finished_steps(
+        instance, request.run_key
+    ):
+        return request
+    if not set(TRAINING) <= set(request.assets):
+        return None
+    return request.model_copy(update={"deliveries": {}, "assets": TRAINING, "reason": "training"})
+
+
+def _by_hand(spec: ModelSpec, records: Records, memory: Memory) -> frozenset[str]:
+    """The partitions whose version was given up, and is validated all the same."""
+    found = {key: records.get(ValidatedPartition, spec.name, VALIDATED, key) for key in memory.given_up}
+    return frozenset(key for key, part in found.items() if part and part.delivery == memory.given_up[key].version)
+
+
+def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen: Look) -> State:
     registered = records.get(RegisteredVersion, spec.name, "registered_version")
     champion = registered is not None and (registered.became_champion or registered.previous_champion is not None)
     return State(
@@ -106,7 +121,6 @@ def _state(
         unlearned=lambda: _unlearned(spec, records),
         champion=champion,
         reported=frozenset(_versions(instance, spec, "drift_report")) if champion else frozenset(),
-        died=died,
     )
 
 

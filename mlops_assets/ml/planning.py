@@ -1,6 +1,7 @@
 """Which runs the deliveries of a model ask for, decided from what lies there and what was done with it.
 
-A delivery is asked for once. A run that died before it came to a verdict is asked for once more, then given up.
+A delivery is asked for once. What a run died on before it came to a verdict is asked for once more, each partition by
+itself, then given up. What a person cancelled is given up at once.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ ATTEMPTS = 2
 VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
 MONITORING = ("drift_report",)
 TRAINING = ("trained_model", "evaluation_report", "registered_version")
+DIED = f"runs died on it {ATTEMPTS} times"
+OUTAGE = f"a service did not answer in {ATTEMPTS} runs"
+CANCELLED = "its run was cancelled"
 
 
 class Request(Value):
@@ -31,17 +35,26 @@ class Request(Value):
     attempt: int = 1
 
 
+class GivenUp(Value):
+    """What is not asked for any more: the version, and why."""
+
+    version: str
+    reason: str
+
+
 class Memory(Value):
     """What the sensor remembers between two looks: little, however many files there are.
 
-    `asked` are the requests of which no verdict is known yet, `given_up` versions that runs died on, `trained_on` the
-    validated state that was trained on or asked to be, `growing` when a file was first seen at a size and time of
-    change, and `looked_to` the newest window that a database was asked for.
+    `asked` are the requests of which no verdict is known yet, `given_up` what lies there but is not asked for any more,
+    `trained_on` the validated state that was trained on or asked to be, `training_given_up` the one whose training came
+    to nothing, `growing` when a file was first seen at a size and time of change, and `looked_to` the newest window
+    that a database was asked for.
     """
 
     asked: tuple[Request, ...] = ()
-    given_up: dict[str, str] = Field(default_factory=dict)
+    given_up: dict[str, GivenUp] = Field(default_factory=dict)
     trained_on: str | None = None
+    training_given_up: GivenUp | None = None
     requests: int = 0
     growing: dict[str, tuple[int, int, float]] = Field(default_factory=dict)
     looked_to: str | None = None
@@ -53,7 +66,8 @@ class State:
 
     `found` maps partitions to the versions that lie in the source, `held` to those that `raw_data` holds, `validated`
     to the content of `validated_features`. `unlearned` says which of the newest of those the newest candidate has not
-    learned from. `died` are the requests whose run ended without a verdict.
+    learned from. Requests whose run ended without a verdict are `died`, `outages` where a service did not answer, or
+    `cancelled`. `by_hand` are partitions whose version was validated since it was given up.
     """
 
     found: Mapping[str, str]
@@ -63,6 +77,16 @@ class State:
     champion: bool = False
     reported: Set[str] = frozenset()
     died: tuple[Request, ...] = ()
+    outages: tuple[Request, ...] = ()
+    cancelled: tuple[Request, ...] = ()
+    by_hand: Set[str] = frozenset()
+
+    @property
+    def lost(self) -> Iterator[tuple[Request, str]]:
+        """The requests that are not made again, each with the reason."""
+        yield from ((request, CANCELLED) for request in self.cancelled)
+        yield from ((request, DIED) for request in self.died if request.attempt >= ATTEMPTS)
+        yield from ((request, OUTAGE) for request in self.outages if request.attempt >= ATTEMPTS)
 
 
 @dataclass(frozen=True)
@@ -80,6 +104,7 @@ class _Task:
     version: str
     attempt: int
     drift: bool
+    alone: bool
 
 
 def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str], int]) -> Plan:
@@ -93,7 +118,10 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
     requests = [
         _request(spec.name, group, train, number + offset, state.held) for offset, group in enumerate(groups, 1)
     ]
-    trained_on = _exhausted(state) or memory.trained_on
+    stopped = _training_given_up(state, memory)
+    trained_on = stopped.version if stopped else memory.trained_on
+    if stopped and not train:
+        left["trained_model"] = f"{stopped.reason}; materialize it by hand, or wait for the next delivery"
     if not groups and learn and enough:
         requests = [*_training_alone(spec, state, memory, trained_on)]
         trained_on = digest_of(dict(state.validated))
@@ -102,6 +130,7 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
             "asked": tuple(requests),
             "given_up": given_up,
             "trained_on": trained_on,
+            "training_given_up": stopped,
             "requests": number + len(requests),
         }
     )
@@ -110,24 +139,22 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
 
 def _tasks(
     state: State, memory: Memory, position: Callable[[str], int]
-) -> tuple[list[_Task], dict[str, str], dict[str, str]]:
+) -> tuple[list[_Task], dict[str, GivenUp], dict[str, str]]:
     """What is to be done, in order; the versions given up; and what is left alone, with the reason."""
     again = {
         partition: request
-        for request in state.died
+        for request in (*state.died, *state.outages)
         for partition, version in request.deliveries.items()
         if state.found.get(partition) == version
     }
-    given_up = {key: version for key, version in memory.given_up.items() if state.found.get(key) == version}
-    given_up |= {key: state.found[key] for key, request in again.items() if request.attempt >= ATTEMPTS}
+    given_up = _given_up(state, memory)
     there = {version: key for key, version in state.held.items() if state.found.get(key, version) == version}
-    due = [key for key, version in state.found.items() if state.held.get(key) != version or key in again]
+    due = {key for key, version in state.found.items() if state.held.get(key) != version or key in again}
     tasks, left = [], {}
-    for key in sorted(due, key=position):
-        version = state.found[key]
-        owner = there.setdefault(version, key)
-        if given_up.get(key) == version:
-            left[key] = f"runs died on it {ATTEMPTS} times; materialize it by hand, or deliver it again"
+    for key in sorted(due | given_up.keys(), key=position):
+        owner = there.setdefault(state.found[key], key)
+        if key in given_up:
+            left[key] = f"{given_up[key].reason}; materialize it by hand or deliver it again"
         elif owner != key:
             left[key] = f"holds the same bytes as {owner}: delivered twice, counted once"
         else:
@@ -135,14 +162,31 @@ def _tasks(
     return tasks, given_up, left
 
 
-def _task(key: str, state: State, died: Request | None) -> _Task:
-    """Drift is judged where a champion is that cannot have learned from the partition, or that judged it before."""
+def _given_up(state: State, memory: Memory) -> dict[str, GivenUp]:
+    """The versions that are not asked for any more, as long as they lie there and nobody saw to them."""
+    known = {key: each for key, each in memory.given_up.items() if key not in state.by_hand}
+    for request, reason in state.lost:
+        known |= {key: GivenUp(version=version, reason=reason) for key, version in request.deliveries.items()}
+    return {key: each for key, each in known.items() if state.found.get(key) == each.version}
+
+
+def _task(key: str, state: State, before: Request | None) -> _Task:
+    """Drift is judged where a champion is that cannot have learned from the partition, or that judged it before.
+
+    A partition that a run over several died with is tried by itself: only the one to blame may be given up.
+    """
     judged = (
         key not in state.validated
         or key in state.reported
-        or (died is not None and set(MONITORING) <= set(died.assets))
+        or (before is not None and set(MONITORING) <= set(before.assets))
     )
-    return _Task(key, state.found[key], died.attempt + 1 if died else 1, state.champion and judged)
+    return _Task(
+        key,
+        state.found[key],
+        attempt=before.attempt + 1 if before else 1,
+        drift=state.champion and judged,
+        alone=before in state.died,
+    )
 
 
 def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Task]]:
@@ -153,7 +197,8 @@ def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Ta
         if (
             last is not None
             and position(task.partition) == position(last.partition) + 1
-            and (task.drift, task.attempt) == (last.drift, last.attempt)
+            and not task.alone
+            and (task.drift, task.attempt, task.alone) == (last.drift, last.attempt, last.alone)
             and len(groups[-1]) < MAX_PARTITIONS
         ):
             groups[-1].append(task)
@@ -177,20 +222,22 @@ def _request(model: str, group: list[_Task], train: bool, number: int, held: Map
     )
 
 
-def _exhausted(state: State) -> str | None:
-    """The validated state that training died on for the last time."""
-    tried = any(request.attempt >= ATTEMPTS and set(TRAINING) <= set(request.assets) for request in state.died)
-    return digest_of(dict(state.validated)) if tried else None
+def _training_given_up(state: State, memory: Memory) -> GivenUp | None:
+    """The validated state whose training came to nothing, until it is learned from or another."""
+    validated = digest_of(dict(state.validated))
+    reasons = [reason for request, reason in state.lost if not request.deliveries]
+    known = GivenUp(version=validated, reason=reasons[0]) if reasons else memory.training_given_up
+    return known if known and known.version == validated and state.unlearned() else None
 
 
 def _training_alone(spec: ModelSpec, state: State, memory: Memory, trained_on: str | None) -> Iterator[Request]:
     """A run of training alone, where the newest validated partitions are not what the newest candidate learned from."""
-    died = next((request for request in state.died if not request.deliveries), None)
+    before = next((request for request in (*state.died, *state.outages) if not request.deliveries), None)
     validated = dict(state.validated)
-    if trained_on == digest_of(validated) and (died is None or died.attempt >= ATTEMPTS):
+    if trained_on == digest_of(validated) and (before is None or before.attempt >= ATTEMPTS):
         return
     if unlearned := state.unlearned():
-        attempt = died.attempt + 1 if died and trained_on == digest_of(validated) else 1
+        attempt = before.attempt + 1 if before else 1
         yield Request(
             run_key=f"{spec.name}/training/{digest_of([memory.requests + 1, attempt, validated])[:16]}",
             deliveries={},

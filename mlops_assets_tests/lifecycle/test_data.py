@@ -166,6 +166,48 @@ def test_a_run_that_was_killed_is_asked_for_once_more_and_then_left_with_the_rea
     assert "Left alone: 2024-01-01: runs died on it 2 times; materialize it by hand" in daemon.said
 
 
+def ended(shop, request, how, **tags):
+    run = dg.DagsterRun(job_name="toy_lifecycle", tags={**request.tags, **tags})
+    shop.instance.add_run(run)
+    getattr(shop.instance, f"report_run_{how}")(run)
+    return run
+
+
+def test_a_run_that_a_person_cancelled_is_not_asked_for_again_and_the_reason_is_said(shop, daemon):
+    toy.deliver(shop.landing, "2024-01")
+    [request] = daemon.look()
+    ended(shop, request, "canceled")
+    for _ in range(2):
+        assert daemon.look() == []
+        assert "Left alone: 2024-01-01: its run was cancelled; materialize it by hand or deliver" in daemon.said
+    assert shop.run(["2024-01"], VALIDATION).success
+    assert daemon.look() == []
+    assert "Left alone" not in daemon.said
+
+
+def test_training_during_an_outage_of_mlflow_is_asked_for_once_more_alone_and_then_the_reason_is_said(workshop):
+    shop = workshop()
+    for month in toy.MONTHS[:3]:
+        toy.deliver(shop.landing, month)
+    daemon = Daemon(shop)
+    [first] = daemon.look()
+    tracking = shop.resources["tracking"]
+    shop.resources["tracking"] = type(tracking)(root=tracking.root, tracking_uri="http://127.0.0.1:9")
+    del shop.__dict__["definitions"]
+    assert not daemon.run(first).success
+    [second] = daemon.look()
+    assert assets(second) == set(TRAINING)
+    assert not daemon.run(second).success
+    for _ in range(2):
+        assert daemon.look() == []
+        assert "Left alone: trained_model: a service did not answer in 2 runs; materialize it by hand" in daemon.said
+    del shop.__dict__["definitions"]
+    shop.resources["tracking"] = tracking
+    assert shop.run(assets=TRAINING).success
+    assert daemon.look() == []
+    assert "Left alone" not in daemon.said
+
+
 def test_training_waits_for_gaps_to_be_filled_and_is_then_asked_for_once(workshop):
     shop = workshop()
     daemon = Daemon(shop)

@@ -123,8 +123,8 @@ def test_a_run_that_died_is_asked_for_once_more_whatever_it_had_stored_and_then_
     found = versions(1, 2, 3)
     first = ask(found)
     second = ask(found, held=versions(1), memory=first.memory, died=first.requests)
-    assert spans(second) == [(1, 2, 3)]
-    assert second.requests[0].attempt == 2
+    assert spans(second) == [(1,), (2,), (3,)]
+    assert {request.attempt for request in second.requests} == {2}
     assert second.requests[0].run_key != first.requests[0].run_key
     third = ask(found, held=versions(1), memory=second.memory, died=second.requests)
     assert third.requests == ()
@@ -135,6 +135,55 @@ def test_a_run_that_died_is_asked_for_once_more_whatever_it_had_stored_and_then_
     corrected = ask({**found, **versions(2, version="v2")}, held=versions(1), memory=third.memory)
     assert spans(corrected) == [(2,)]
     assert corrected.requests[0].attempt == 1
+
+
+def test_of_neighbours_that_a_run_died_with_only_the_one_to_blame_is_given_up():
+    found = versions(1, 2, 3)
+    first = ask(found)
+    second = ask(found, memory=first.memory, died=first.requests)
+    held = versions(1, 3)
+    third = ask(found, held=held, memory=second.memory, died=second.requests[1:2])
+    assert third.requests == ()
+    assert third.left == {MONTHS[1]: "runs died on it 2 times; materialize it by hand or deliver it again"}
+    assert third.memory.given_up.keys() == {MONTHS[1]}
+
+
+def test_after_an_outage_neighbours_stay_together_and_the_reason_for_giving_up_is_said():
+    found = versions(1, 2, 3)
+    first = ask(found)
+    second = ask(found, memory=first.memory, outages=first.requests)
+    assert spans(second) == [(1, 2, 3)]
+    third = ask(found, memory=second.memory, outages=second.requests)
+    assert third.requests == ()
+    assert third.left[MONTHS[0]].startswith("a service did not answer in 2 runs; materialize it by hand")
+
+
+def test_what_a_person_cancelled_is_not_asked_for_again_and_is_said_until_it_is_done_by_hand_or_delivered_anew():
+    found = versions(1, 2)
+    first = ask(found)
+    for held in ({}, versions(1)):
+        second = ask(found, held=held, memory=first.memory, cancelled=first.requests)
+        third = ask(found, held=held, memory=second.memory)
+        for decided in (second, third):
+            assert decided.requests == ()
+            assert decided.left == dict.fromkeys(
+                found, "its run was cancelled; materialize it by hand or deliver it again"
+            )
+    assert ask(found, held=found, memory=third.memory, by_hand=set(found)).left == {}
+    assert spans(ask({**found, **versions(2, version="v2")}, memory=third.memory)) == [(2,)]
+
+
+def test_training_that_a_person_cancelled_is_not_asked_for_again_until_there_is_more_to_learn():
+    held = versions(1, 2, 3)
+    first = ask(held, held, unlearned=lambda: [*held])
+    second = ask(held, held, first.memory, unlearned=lambda: [*held], cancelled=first.requests)
+    assert second.requests == ()
+    reason = "its run was cancelled; materialize it by hand, or wait for the next delivery"
+    assert ask(held, held, second.memory, unlearned=lambda: [*held]).left == {"trained_model": reason}
+    assert ask(held, held, second.memory).left == {}
+    more = ask({**held, **versions(4)}, held, second.memory, unlearned=lambda: [*held])
+    assert set(TRAINING) <= set(more.requests[0].assets)
+    assert more.left == {}
 
 
 def test_training_that_died_is_asked_for_once_more_and_then_waits_for_new_data():
@@ -195,4 +244,4 @@ def test_whatever_arrives_and_whatever_dies_each_delivery_is_asked_for_a_bounded
             died += (request,) if fate.startswith("dies") else ()
     assert len(set(keys)) == len(keys)
     assert max(asked.values(), default=0) <= ATTEMPTS
-    assert all(held.get(key) == version or memory.given_up.get(key) == version for key, version in found.items())
+    assert all(held.get(key) == version or memory.given_up[key].version == version for key, version in found.items())

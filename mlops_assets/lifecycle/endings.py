@@ -1,0 +1,52 @@
+"""How the run that a sensor asked for ended: with a verdict on its work, or with none."""
+
+from collections.abc import Set
+from typing import Literal
+
+import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData
+
+Ending = Literal["verdict", "died", "outage", "cancelled"]
+REQUEST = "mlops/request"
+OUTAGE = "outage"
+CHECK_FAILED = "DagsterAssetCheckFailedError"
+
+
+def ending(instance: dg.DagsterInstance, request: str, *, retried: Set[str] = frozenset()) -> Ending:
+    """How the newest run of a request ended. A verdict is a success, or a step that refused on purpose.
+
+    A run that was killed, or broke with an error that nobody raised on purpose, died; so did one that nobody knows any
+    more, and one in which only steps in `retried` refused. An outage is a service that did not answer.
+    """
+    run = next(iter(instance.get_runs(dg.RunsFilter(tags={REQUEST: request}), limit=1)), None)
+    if run is None:
+        return "died"
+    if run.status == dg.DagsterRunStatus.CANCELED:
+        return "cancelled"
+    if run.status != dg.DagsterRunStatus.FAILURE:
+        return "verdict"
+    logs = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)
+    failures = [entry.dagster_event for entry in logs if entry.dagster_event is not None]
+    if any(_on_purpose(each.step_failure_data) and each.step_key not in retried for each in failures):
+        return "verdict"
+    return "outage" if any(_is_outage(each.step_failure_data) for each in failures) else "died"
+
+
+def finished_steps(instance: dg.DagsterInstance, request: str) -> frozenset[str]:
+    """The steps that succeeded in the runs of a request: a run that Dagster retries goes on where it failed."""
+    return frozenset(
+        entry.step_key
+        for run in instance.get_runs(dg.RunsFilter(tags={REQUEST: request}))
+        for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_SUCCESS)
+        if entry.step_key is not None
+    )
+
+
+def _on_purpose(failure: StepFailureData) -> bool:
+    """Whether a stage refused, or a blocking check of it did not pass."""
+    checked = failure.error is not None and failure.error.cls_name == CHECK_FAILED
+    return checked or (failure.user_failure_data is not None and not _is_outage(failure))
+
+
+def _is_outage(failure: StepFailureData) -> bool:
+    return failure.user_failure_data is not None and OUTAGE in failure.user_failure_data.metadata
