@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
+import struct
 import zipfile
 import zlib
 from typing import Any, BinaryIO, NamedTuple
@@ -16,6 +18,10 @@ MAX_RATIO, RATIO_FROM = 200, 1 << 26
 BOM = b"\xef\xbb\xbf"
 SUFFIXES = {"csv": "csv", "tsv": "csv", "txt": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
 ARCHIVES = {"zip", "gz", "bz2", "xz", "7z", "tar", "tgz", "zst", "rar"}
+DAMAGED = (  # whatever the readers of archives raise for broken bytes
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError, MemoryError),
+    *(zlib.error, lzma.LZMAError, struct.error, zipfile.BadZipFile),
+)
 SEND_AGAIN = "Have the producer send it again"
 
 
@@ -78,7 +84,7 @@ def _unpacked(stream: BinaryIO, name: str, limit: int) -> tuple[bytes, str]:
                 member = _only_member(archive, name)
                 with archive.open(member) as unpacked:
                     return _bounded(unpacked, name, limit, stream), member.filename
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError) as error:
+    except DAMAGED as error:
         raise UnreadableFileError(name, f"is not a whole .{suffix} archive: {error}") from error
     if packed > limit:
         raise _too_many_bytes(name, limit)

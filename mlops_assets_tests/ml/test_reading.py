@@ -194,6 +194,48 @@ def test_a_file_that_cannot_be_read_whole_is_refused_by_name_with_the_reason(nam
     assert str(error.value).endswith(".")
 
 
+LONG_CSV = CSV + b"2024-01-02,a,2.5,3\n" * 50
+METHODS = [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA]
+
+
+def zipped_by(method):
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", method) as file:
+        file.writestr("sh\xf6p.csv", LONG_CSV)
+    return archive.getvalue()
+
+
+ZIPPED = {method: zipped_by(method) for method in METHODS}
+
+
+def outcome(content):
+    """What becomes of a zip file: refused by name, the whole table, or another one."""
+    try:
+        table = load(content, "shop.zip")
+    except UnreadableFileError as error:
+        return "refused" if str(error).startswith("shop.zip ") else f"refused without its name: {error}"
+    return "whole" if table.equals(load(LONG_CSV)) else "another table"
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_byte_of_a_zip_file_can_be_damaged_and_it_is_refused_or_whole(method):
+    archive = ZIPPED[method]
+    damaged = [
+        archive[:at] + bytes([archive[at] ^ mask]) + archive[at + 1 :]
+        for at in range(len(archive))
+        for mask in (0x01, 0x80)
+    ]
+    assert {outcome(each) for each in damaged} == {"refused", "whole"}
+
+
+@given(st.sampled_from(METHODS), st.dictionaries(st.floats(0, 1, exclude_max=True), st.binary(min_size=1, max_size=1)))
+def test_a_zip_file_with_some_bytes_replaced_is_refused_or_whole(method, changes):
+    content = bytearray(ZIPPED[method])
+    for place, byte in changes.items():
+        content[int(place * len(content))] = byte[0]
+    assert outcome(bytes(content)) in {"refused", "whole"}
+
+
 def test_rows_are_held_to_the_promise_of_the_producer():
     assert load(CSV, rows=2).num_rows == 2
     for promised in (1, 3):
