@@ -85,7 +85,7 @@ class Deliveries(dg.ConfigurableResource):
     def fetch(self, spec: ModelSpec, partitions: Sequence[str], blobs: Blobs, now: datetime) -> Fetched:
         """Store the bytes of these partitions' deliveries. One that cannot be fetched leaves the others alone."""
         if isinstance(spec.source, FileSource):
-            return _Files(spec, spec.source, blobs, now, self.root, Memory()).fetch(partitions)
+            return _Files(spec, spec.source, blobs, now, self.root, None).fetch(partitions)
         return _fetch_from_database(spec, spec.source, partitions, blobs, now)
 
 
@@ -93,8 +93,9 @@ class _Files:
     """One look into a folder or object store."""
 
     def __init__(
-        self, spec: ModelSpec, source: FileSource, blobs: Blobs, now: datetime, root: str, memory: Memory
+        self, spec: ModelSpec, source: FileSource, blobs: Blobs, now: datetime, root: str, memory: Memory | None
     ) -> None:
+        """`memory` is what the last look left; a fetch has none."""
         self._spec, self._source, self._blobs, self._now, self._root = spec, source, blobs, now, root
         self._memory = memory
         self._landing = landing(source.uri)
@@ -149,7 +150,7 @@ class _Files:
         results = []
         for file in files:
             try:
-                self._refuse_growing(file)
+                self._refuse_unfit(file)
                 results.append(work(file))
             except (PostponedError, ChangedWhileReadError) as error:
                 self._found.waiting[file.name] = str(error)
@@ -157,15 +158,21 @@ class _Files:
                 self._found.refused[file.name] = str(error).removeprefix(f"{file.name} ")
         return results
 
-    def _refuse_growing(self, file: Sighting) -> None:
-        size, modified, first = self._memory.growing.get(file.name, (-1, -1, 0.0))
-        same = (size, modified) == file[1:]
-        first_seen = datetime.fromtimestamp(first, self._now.tzinfo) if same else None
-        if sources.still_growing(file, self._there, self._source.settle_seconds, self._now, first_seen):
-            self._found.growing[file.name] = (*file[1:], first if same else self._now.timestamp())
+    def _refuse_unfit(self, file: Sighting) -> None:
+        ahead = file.changed > self._now
+        first_seen = self._first_seen(file)
+        growing = sources.still_growing(file, self._there, self._source.settle_seconds, self._now, first_seen)
+        if growing or (ahead and first_seen):
+            self._found.growing[file.name] = (*file[1:], (first_seen or self._now).timestamp())
+        if growing and not (ahead and self._memory is None):  # how long it has been the same, only looks can tell
             raise PostponedError(f"it may still grow: changed less than {self._source.settle_seconds:g} s ago")
         if file.bytes > self._source.max_bytes:
             raise RefusedFileError(f"it has {file.bytes} bytes; source.max_bytes is {self._source.max_bytes}")
+
+    def _first_seen(self, file: Sighting) -> datetime | None:
+        """When earlier looks first saw a file that they did not trust as it is now."""
+        known = None if self._memory is None else self._memory.growing.get(file.name)
+        return datetime.fromtimestamp(known[2], self._now.tzinfo) if known and known[:2] == file[1:] else None
 
     def _digest(self, file: Sighting) -> str:
         """The SHA-256 of a file that is what its manifest promises."""
@@ -183,7 +190,7 @@ class _Files:
         self._spent += file.bytes
         with self._landing.opened(file.name) as stream:
             known = read(stream)
-        if self._now - file.changed > RACY:
+        if self._now - min(file.changed, self._first_seen(file) or file.changed) > RACY:
             self._cache.put(file, known)
         return known
 

@@ -130,7 +130,23 @@ def test_a_file_from_the_future_settles_when_it_stays_the_same(shop):
     assert shop.look().versions == {}
     shop.drop("shop-2024-01.csv", b"grown", when=ahead)
     assert shop.look(now=NOW + timedelta(seconds=10)).versions == {}
-    assert [*shop.look(now=NOW + timedelta(seconds=20)).versions] == ["2024-01-01"]
+    for seconds in (20, 25):
+        now = NOW + timedelta(seconds=seconds)
+        versions = shop.look(now=now).versions
+        assert {key: each.version for key, each in shop.fetch(*versions, now=now).deliveries.items()} == versions
+        assert [*versions] == ["2024-01-01"]
+
+
+def test_a_settled_file_from_the_future_is_read_once_and_again_when_it_changes(shop):
+    ahead = NOW + timedelta(hours=1)
+    shop.drop("shop-2024-01.csv", b"old", ahead)
+    shop.look()
+    first = shop.look(now=NOW + timedelta(seconds=10)).versions
+    shop.drop("shop-2024-01.csv", b"new", ahead)
+    assert shop.look(now=NOW + timedelta(seconds=11)).versions == first
+    shop.drop("shop-2024-01.csv", b"new", ahead + timedelta(seconds=1))
+    assert shop.look(now=NOW + timedelta(seconds=12)).versions == {}
+    assert shop.look(now=NOW + timedelta(seconds=22)).versions not in ({}, first)
 
 
 def promised(content, **said):
