@@ -30,6 +30,7 @@ ROWS_A_LOOK = 2_000_000
 MAX_MANIFEST = 1 << 16
 CHUNK = 1 << 20
 RACY = timedelta(seconds=2)
+REFUSED_FOR = timedelta(minutes=10)
 
 
 class RefusedFileError(dg.DagsterError):
@@ -223,19 +224,36 @@ class _Files:
 
     def _parts(self, file: Sighting, sha256: str) -> dict[str, Part]:
         """The extracts that a file is cut into, by partition; cut again only when one is not stored any more."""
-        read_as = self._source.model_dump(mode="json", include={"format", "delimiter", "null_values"})
-        cut_as = self._spec.model_dump(mode="json", include={"partitions", "time"})
-        path = f"cache/splits/{digest_of([sha256, file.name.rpartition('.')[2], read_as, cut_as])}.json"
+        path = self._path_of_parts(file, sha256)
         known = _load(self._root, path)
-        parts = {partition: Part(*part) for partition, part in known.get("parts", {}).items()}
-        if not known or not all(self._blobs.exists(part.sha256) for part in parts.values()):
-            parts, before = self._cut(file, sha256)
-            known = {"parts": parts, "before": before}
+        if not self._holds(known):
+            known = self._cut_or_refusal(file, sha256)
             write_atomically(self._root, path, iter([json.dumps(known).encode()]))
+        if "refused" in known:
+            raise RefusedFileError(f"{file.name} {known['refused']}")
         if known["before"]:
             start = self._spec.partitions.start
             self._found.notes[file.name] = f"{known['before']} rows lie before the declared start {start}"
-        return parts
+        return {partition: Part(*part) for partition, part in known["parts"].items()}
+
+    def _path_of_parts(self, file: Sighting, sha256: str) -> str:
+        read_as = self._source.model_dump(mode="json", exclude={"uri", "files", "settle_seconds"})
+        cut_as = self._spec.model_dump(mode="json", include={"partitions", "time"})
+        rows = self._promise(file, sha256).rows
+        return f"cache/splits/{digest_of([sha256, file.name.rpartition('.')[2], read_as, cut_as, rows])}.json"
+
+    def _holds(self, known: Mapping[str, Any]) -> bool:
+        """Whether what is known of a file still stands: its parts are stored, or its refusal is not old."""
+        if "refused" in known:
+            return abs(self._now - datetime.fromisoformat(known["at"])) < REFUSED_FOR
+        return "parts" in known and all(self._blobs.exists(sha256) for sha256, *_ in known["parts"].values())
+
+    def _cut_or_refusal(self, file: Sighting, sha256: str) -> dict[str, Any]:
+        try:
+            parts, before = self._cut(file, sha256)
+        except UnreadableFileError as error:
+            return {"refused": str(error).removeprefix(f"{file.name} "), "at": self._now.isoformat()}
+        return {"parts": parts, "before": before}
 
     def _cut(self, file: Sighting, sha256: str) -> tuple[dict[str, Part], int]:
         if not self._blobs.exists(sha256) and self._kept(file).sha256 != sha256:

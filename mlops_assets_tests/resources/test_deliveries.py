@@ -8,6 +8,7 @@ import pytest
 
 from mlops_assets.ml.planning import Memory
 from mlops_assets.ml.reading import read
+from mlops_assets.ml.splitting import split
 from mlops_assets.resources import deliveries as module
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries
@@ -28,9 +29,11 @@ class Shop:
         self.blobs = Blobs(root=str(self.root))
         self.memory = Memory()
 
+    def source(self, *files, **changes):
+        return {"uri": str(self.folder), "files": files or ["shop-{partition:%Y-%m}.csv"], **self.changes, **changes}
+
     def spec(self, *files, **changes):
-        source = {"uri": str(self.folder), "files": files or ["shop-{partition:%Y-%m}.csv"], **self.changes}
-        return toy.spec(self.folder, **{"source": source, **changes})
+        return toy.spec(self.folder, **{"source": self.source(*files), **changes})
 
     def drop(self, name, content=b"ts,kind\n2024-01-01,a\n", when=LONG_AGO):
         path = self.folder / name
@@ -259,6 +262,28 @@ def test_an_unreadable_file_to_split_is_refused_and_another_goes_on(shop):
     assert [*look.versions] == ["2024-01-01"]
     assert look.refused == {"bad.csv": "is not UTF-8 in line 2. Save it as UTF-8 text."}
     assert "bad.csv: is not UTF-8" in shop.fetch("2024-02-01", spec=spec).problems["2024-02-01"]
+
+
+def test_an_unreadable_file_to_split_is_parsed_again_only_when_it_or_how_it_is_read_changes_or_later(shop, monkeypatch):
+    parsed = []
+
+    def counted(stream, name, *rest):
+        parsed.append(name)
+        return split(stream, name, *rest)
+
+    monkeypatch.setattr(module, "split", counted)
+    shop.drop("bad.csv", b"ts|kind\n2024-01-05|a\n")
+    comma, bar = shop.spec("*.csv"), shop.spec("*.csv", source=shop.source("*.csv", delimiter="|"))
+    refusals = [shop.look(comma, now=NOW + timedelta(seconds=5 * number)).refused for number in range(3)]
+    assert refusals == [{"bad.csv": "lacks the time column 'ts'. Have the producer send it again."}] * 3
+    assert len(parsed) == 1
+    assert [*shop.look(bar).versions] == ["2024-01-01"]
+    assert len(parsed) == 2
+    for minutes, times in ((9, 2), (10, 3), (11, 3)):
+        assert shop.look(comma, now=NOW + timedelta(minutes=minutes)).refused == refusals[0]
+        assert len(parsed) == times
+    shop.drop("bad.csv", hours("2024-01-05", "2024-01-06"))
+    assert [*shop.look(comma, now=NOW + timedelta(minutes=11)).versions] == ["2024-01-01"]
 
 
 def test_a_folder_that_is_not_there_is_named(shop):
