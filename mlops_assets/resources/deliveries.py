@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -27,8 +29,11 @@ Result = TypeVar("Result")
 BYTES_A_LOOK = 2 << 30
 WINDOWS_A_LOOK = 50
 ROWS_A_LOOK = 2_000_000
+SECONDS_A_LOOK = 20  # Dagster ends a look of a sensor after 60
+SAVED_EVERY = 2
 MAX_MANIFEST = 1 << 16
 CHUNK = 1 << 20
+Stopwatch = Callable[[], float]
 RACY = timedelta(seconds=2)
 REFUSED_FOR = timedelta(minutes=10)
 
@@ -77,11 +82,22 @@ class Deliveries(dg.ConfigurableResource):
 
     root: str
 
-    def look(self, spec: ModelSpec, blobs: Blobs, now: datetime, memory: Memory, again: Set[str] = frozenset()) -> Look:
-        """What lies in the model's source at `now`. A database is asked for the windows in `again` as well."""
+    def look(
+        self,
+        spec: ModelSpec,
+        blobs: Blobs,
+        now: datetime,
+        memory: Memory,
+        again: Set[str] = frozenset(),
+        stopwatch: Stopwatch = time.monotonic,
+    ) -> Look:
+        """What lies in the model's source at `now`. A database is asked for the windows in `again` as well.
+
+        After SECONDS_A_LOOK by the `stopwatch` nothing new is begun; the next look goes on from there.
+        """
         if isinstance(spec.source, FileSource):
-            return _Files(spec, spec.source, blobs, now, self.root, memory).look()
-        return _look_into_database(spec, spec.source, now, memory, again)
+            return _Files(spec, spec.source, blobs, now, self.root, memory, stopwatch).look()
+        return _look_into_database(spec, spec.source, self.root, now, memory, again, stopwatch)
 
     def fetch(self, spec: ModelSpec, partitions: Sequence[str], blobs: Blobs, now: datetime) -> Fetched:
         """Store the bytes of these partitions' deliveries. One that cannot be fetched leaves the others alone."""
@@ -94,11 +110,19 @@ class _Files:
     """One look into a folder or object store."""
 
     def __init__(
-        self, spec: ModelSpec, source: FileSource, blobs: Blobs, now: datetime, root: str, memory: Memory | None
+        self,
+        spec: ModelSpec,
+        source: FileSource,
+        blobs: Blobs,
+        now: datetime,
+        root: str,
+        memory: Memory | None,
+        stopwatch: Stopwatch = time.monotonic,
     ) -> None:
         """`memory` is what the last look left; a fetch has none."""
         self._spec, self._source, self._blobs, self._now, self._root = spec, source, blobs, now, root
-        self._memory = memory
+        self._memory, self._stopwatch = memory, stopwatch
+        self._begun = self._saved = stopwatch()
         self._landing = landing(source.uri)
         listing = self._landing.list(depth=max(pattern.count("/") for pattern in source.files))
         self._there = {file.name: file for file in listing.files}
@@ -186,14 +210,26 @@ class _Files:
         known = self._cache.get(file)
         if known is not None:
             return known
-        if self._spent and self._spent + file.bytes > BYTES_A_LOOK:
-            raise PostponedError("it is new, and will be read at the next look")
-        self._spent += file.bytes
+        self._spend(file)
         with self._landing.opened(file.name) as stream:
             known = read(stream)
         if self._now - min(file.changed, self._first_seen(file) or file.changed) > RACY:
             self._cache.put(file, known)
+            self._save_now_and_then()
         return known
+
+    def _spend(self, file: Sighting) -> None:
+        """Take the work on a file off what one look may do. The first work of a look always goes through."""
+        late = self._stopwatch() - self._begun > SECONDS_A_LOOK
+        if self._memory is not None and self._spent and (late or self._spent + file.bytes > BYTES_A_LOOK):
+            raise PostponedError("it is new, and will be read at the next look")
+        self._spent += file.bytes
+
+    def _save_now_and_then(self) -> None:
+        """Keep what was learned, in case the look is ended from outside."""
+        if self._stopwatch() - self._saved > SAVED_EVERY:
+            self._cache.save(self._there)
+            self._saved = self._stopwatch()
 
     def _promise(self, file: Sighting, sha256: str) -> Promise:
         """What the manifest beside a file says, once size and digest are found to be as it promises."""
@@ -227,6 +263,7 @@ class _Files:
         path = self._path_of_parts(file, sha256)
         known = _load(self._root, path)
         if not self._holds(known):
+            self._spend(file)
             known = self._cut_or_refusal(file, sha256)
             write_atomically(self._root, path, iter([json.dumps(known).encode()]))
         if "refused" in known:
@@ -336,6 +373,7 @@ class _Cache:
         if self._learned:
             kept = {name: known for name, known in self._known.items() if name in there}
             write_atomically(self._root, self._path, iter([json.dumps(kept).encode()]))
+            self._learned = False
 
 
 def _load(root: str, path: str) -> dict[str, Any]:
@@ -348,32 +386,47 @@ def _load(root: str, path: str) -> dict[str, Any]:
         return {}
 
 
-def _look_into_database(spec: ModelSpec, source: SqlSource, now: datetime, memory: Memory, again: Set[str]) -> Look:
+def _look_into_database(
+    spec: ModelSpec, source: SqlSource, root: str, now: datetime, memory: Memory, again: Set[str], stopwatch: Stopwatch
+) -> Look:
     """The windows since the last look, the newest `lookback` of those before, and those in `again`.
 
-    The first new one comes first, so that each look gets on however much there is to look at again.
+    The first new one comes first, so that each look gets on however much there is to look at again. Of those to look
+    at again, the ones that the last look did not get to come first.
     """
     windows = Windows.of(spec.partitions)
     first, last = windows.first(), windows.last(now)
     fresh = first if memory.looked_to is None else windows.position(memory.looked_to) + 1
     newer = list(range(fresh, last + 1))[:WINDOWS_A_LOOK]
     older = {*range(max(first, last + 1 - source.lookback), min(fresh, last + 1)), *map(windows.position, again)}
-    order = [*newer[:1], *sorted(older.difference(newer)), *newer[1:]]
+    place = f"cache/databases/{digest_of([spec.name, source.model_dump(mode='json')])[:32]}.json"
+    stopped = _load(root, place).get("stopped")
+    turns = _from(stopped, sorted(older.difference(newer)))
     look = Look(f"the database in {source.url_env}", looked_to=memory.looked_to)
-    rows = 0
+    rows, begun, late = 0, stopwatch(), False
     with Database(source, spec.time.timezone) as database:
-        for number in order:
+        for number in [*newer[:1], *turns, *newer[1:]]:
             key = windows.key(number)
-            if rows > ROWS_A_LOOK:
+            if late:
                 look.waiting[key] = "it will be asked for at the next look"
                 continue
             table = database.window(*windows.bounds(key))
             rows += table.num_rows
+            late = rows > ROWS_A_LOOK or stopwatch() - begun > SECONDS_A_LOOK
             look.looked_to = key if number in newer else look.looked_to
             if table.num_rows:
                 look.files, look.newest = look.files + 1, max(look.newest or key, key, key=windows.position)
                 look.versions[key] = sources.version_of([hashlib.sha256(extract(table)).hexdigest()])
+    left = next((number for number in turns if windows.key(number) in look.waiting), None)
+    if left != stopped:
+        write_atomically(root, place, iter([json.dumps({"stopped": left}).encode()]))
     return look
+
+
+def _from(start: int | None, numbers: Sequence[int]) -> list[int]:
+    """Sorted numbers, those before `start` at the end."""
+    at = 0 if start is None else bisect_left(numbers, start)
+    return [*numbers[at:], *numbers[:at]]
 
 
 def _fetch_from_database(

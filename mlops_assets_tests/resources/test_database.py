@@ -1,6 +1,7 @@
 import sqlite3
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from itertools import count
 
 import pyarrow as pa
 import pytest
@@ -153,8 +154,8 @@ def shop(request, tmp_path):
     return toy.spec(tmp_path, source=source), change
 
 
-def looked(spec, root, memory=None, again=frozenset()):
-    return Deliveries(root=str(root)).look(spec, Blobs(root=str(root)), NOW, memory or Memory(), again)
+def looked(spec, root, memory=None, again=frozenset(), **options):
+    return Deliveries(root=str(root)).look(spec, Blobs(root=str(root)), NOW, memory or Memory(), again, **options)
 
 
 def test_windows_with_rows_are_deliveries_and_only_the_newest_are_looked_at_again(shop, tmp_path):
@@ -190,6 +191,15 @@ def test_looks_with_a_small_budget_reach_the_newest_window(sqlite, tmp_path, mon
         memory = Memory(looked_to=looked(spec, tmp_path, memory).looked_to)
         reached.append(memory.looked_to)
     assert reached == ["2024-01-01", "2024-02-01", "2024-03-01"]
+
+
+def test_windows_that_a_look_had_no_time_for_are_the_first_of_the_next(sqlite, tmp_path):
+    spec = toy.spec(tmp_path, source={"url_env": "SHOP_DB", "query": QUERY, "lookback": 3})
+    sqlite("INSERT INTO sales VALUES ('2024-03-05 00:00:00', 'new', 1.0)")
+    memory = Memory(looked_to="2024-03-01")
+    looks = [looked(spec, tmp_path, memory, stopwatch=count(step=21).__next__) for _ in range(4)]
+    assert [[*look.versions] for look in looks] == [["2024-01-01"], ["2024-02-01"], ["2024-03-01"], ["2024-01-01"]]
+    assert len(looked(spec, tmp_path, memory).versions) == 3
 
 
 def test_what_is_fetched_is_what_was_seen_and_reads_back(shop, tmp_path):

@@ -2,6 +2,7 @@ import hashlib
 import json
 import os
 from datetime import UTC, datetime, timedelta
+from itertools import chain, count, repeat
 
 import pandas as pd
 import pytest
@@ -42,8 +43,8 @@ class Shop:
         os.utime(path, (when.timestamp(), when.timestamp()))
         return path
 
-    def look(self, spec=None, now=NOW):
-        look = Deliveries(root=str(self.root)).look(spec or self.spec(), self.blobs, now, self.memory)
+    def look(self, spec=None, now=NOW, **options):
+        look = Deliveries(root=str(self.root)).look(spec or self.spec(), self.blobs, now, self.memory, **options)
         self.memory = self.memory.model_copy(update={"growing": look.growing})
         return look
 
@@ -107,6 +108,33 @@ def test_only_so_many_bytes_are_read_at_one_look_and_the_next_goes_on(shop, monk
         shop.drop(f"shop-2024-{month}.csv", month.encode() * 4)
     assert [len(shop.look().versions) for _ in range(4)] == [1, 2, 3, 3]
     assert shop.look().waiting == {}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "looks"), [("shop-{partition:%Y-%m}.csv", [1, 2, 3, 3]), ("*.csv", [0, 1, 1, 2, 2, 3])]
+)
+def test_after_some_time_a_look_begins_nothing_new_and_the_next_goes_on(shop, pattern, looks):
+    for month in ("01", "02", "03"):
+        shop.drop(f"shop-2024-{month}.csv", hours(f"2024-{month}-05"))
+    spec = shop.spec(pattern)
+    assert [len(shop.look(spec, stopwatch=count(step=21).__next__).versions) for _ in looks] == looks
+    assert len(shop.fetch("2024-01-01", "2024-02-01", "2024-03-01", spec=spec).deliveries) == 3
+
+
+def test_a_look_of_just_the_time_there_is_finishes(shop):
+    for month in ("01", "02"):
+        shop.drop(f"shop-2024-{month}.csv", hours(f"2024-{month}-05"))
+    times = chain([0], repeat(module.SECONDS_A_LOOK))
+    assert len(shop.look(stopwatch=times.__next__).versions) == 2
+
+
+def test_a_look_that_is_ended_from_outside_is_not_lost(shop):
+    for month in ("01", "02", "03"):
+        shop.drop(f"shop-2024-{month}.csv", hours(f"2024-{month}-05"))
+    ended_after_the_second_file = iter([0, 0, 3, 3, 3])
+    with pytest.raises(StopIteration):
+        shop.look(stopwatch=ended_after_the_second_file.__next__)
+    assert len(shop.look(stopwatch=count(step=21).__next__).versions) == 2
 
 
 def test_a_growing_file_holds_back_its_own_delivery_only(shop):
