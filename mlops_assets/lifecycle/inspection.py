@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from statistics import median
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pandera
 
 VALIDATED, QUARANTINED = "validated_features", "quarantined_rows"
-COMPARED_WITH = 3
+COMPARED_WITH, CHARTED = 3, 12
 RULES_NAMED = 5
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 CLOCK_TOLERANCE = timedelta(days=2)
@@ -58,11 +59,13 @@ class Inspection:
     findings: dict[str, dict[str, Finding]] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: ModelSpec, blobs: Blobs, records: Records, tables: Tables) -> Inspection:
-        """An inspection that knows the contract and every partition validated so far."""
+    def of(
+        cls, spec: ModelSpec, blobs: Blobs, records: Records, tables: Tables, partitions: Iterable[str]
+    ) -> Inspection:
+        """An inspection of `partitions` that knows the contract, and what was validated before as far as it matters."""
         contract = load_contract(spec.contract)
         refuse_impossible(contract, spec)
-        return cls(spec, contract, blobs, tables, records.all(ValidatedPartition, spec.name, VALIDATED))
+        return cls(spec, contract, blobs, tables, history(spec, records, partitions))
 
     def inspect(self, partition: str, delivery: Delivery | None) -> None:
         """Judge one delivery. What breaks rules is stored in any case; what honours them, when it is enough."""
@@ -146,6 +149,21 @@ class Inspection:
                 quality.max_age_partitions,
             ),
         }
+
+
+def history(spec: ModelSpec, records: Records, partitions: Iterable[str]) -> dict[str, ValidatedPartition]:
+    """What was validated before: the newest, and those that `partitions` are compared with.
+
+    Windows are in the order of their keys. Batches are in no order until they are read, so all are.
+    """
+    keys = records.partitions(spec.name, VALIDATED)
+    if spec.partitions.every == "batch":
+        return records.some(ValidatedPartition, spec.name, VALIDATED, keys)
+    needed = set(keys[-CHARTED:])
+    for partition in partitions:
+        here = bisect_left(keys, partition)
+        needed.update(keys[max(0, here - COMPARED_WITH) : here])
+    return records.some(ValidatedPartition, spec.name, VALIDATED, sorted(needed))
 
 
 def too_many_bad_rows(judged: Judged, spec: ModelSpec) -> str:

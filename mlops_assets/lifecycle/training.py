@@ -63,7 +63,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
     ) -> dg.MaterializeResult[Candidate]:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
         try:
-            parts = split(records.all(ValidatedPartition, spec.name, VALIDATED), spec)
+            parts = split(_validated(spec, records), spec)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
                 fitted, seconds = _fit(spec, parts, tables)
@@ -96,6 +96,12 @@ def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the model beside the rows: the declaration, its own code, and the code that fits."""
     return code_version(spec.model_dump(mode="json", include=DECIDES), [*own_modules(spec), *FITS])
+
+
+def _validated(spec: ModelSpec, records: Records) -> dict[str, ValidatedPartition]:
+    """The validated partitions that training may look at. Batches are in no order until they are read: all of them."""
+    newest = None if spec.partitions.every == "batch" else spec.training.window
+    return records.all(ValidatedPartition, spec.name, VALIDATED, newest)
 
 
 def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:

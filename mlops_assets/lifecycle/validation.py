@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
-from mlops_assets.lifecycle.inspection import QUARANTINED, VALIDATED, Inspection
+from mlops_assets.lifecycle.inspection import CHARTED, QUARANTINED, VALIDATED, Inspection
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.resemblance import Finding
@@ -20,7 +20,6 @@ from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
 
 SHOWN = 50
-CHART = 12
 HONOURS = "honours_contract"
 CHECKS = {
     HONOURS: "Every row kept honours the contract, and no larger a share than declared had to be quarantined.",
@@ -53,7 +52,7 @@ def validation(spec: ModelSpec) -> dg.Definitions:
         records: dg.ResourceParam[Records],
         tables: Tables,
     ) -> Iterator[Any]:
-        inspection = Inspection.of(spec, blobs, records, tables)
+        inspection = Inspection.of(spec, blobs, records, tables, context.partition_keys)
         for partition in context.partition_keys:
             inspection.inspect(partition, raw_data.get(partition))
         if inspection.refused:
@@ -140,7 +139,7 @@ def _of_validated(inspection: Inspection, record: ValidatedPartition) -> dict[st
 
 
 def _picture(inspection: Inspection) -> dict[str, dg.MetadataValue]:
-    newest = sorted(inspection.history.values(), key=lambda each: each.first)[-CHART:]
+    newest = sorted(inspection.history.values(), key=lambda each: each.first)[-CHARTED:]
     rows = charts.bars([each.partition for each in newest], [each.rows_out for each in newest], title="Rows validated")
     return {"rows_validated": dg.MetadataValue.md(charts.markdown(rows, "Rows in each of the newest partitions"))}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -42,17 +43,25 @@ class Records(dg.ConfigurableIOManager):
 
     def all(self, kind: type[Record], model: str, asset: str, newest: int | None = None) -> dict[str, Record]:
         """Every partition's record of an asset (or the `newest` last), by partition key in ascending order."""
+        keys = self.partitions(model, asset)
+        return self.some(kind, model, asset, keys if newest is None else keys[-newest:])
+
+    def some(self, kind: type[Record], model: str, asset: str, keys: Iterable[str]) -> dict[str, Record]:
+        """The records of some partitions of an asset, without those that have none."""
+        found = {key: self.get(kind, model, asset, key) for key in keys}
+        return {key: record for key, record in found.items() if record is not None}
+
+    def partitions(self, model: str, asset: str) -> list[str]:
+        """The partition keys of an asset that have a record, in ascending order. Nothing is read for it."""
         from pyarrow import fs
 
         system, base = filesystem(self.root)
         folder = fs.FileSelector(f"{base}/records/{model}/{asset}", allow_not_found=True)
-        keys = sorted(
+        return sorted(
             info.base_name.removesuffix(".json")
             for info in system.get_file_info(folder)
             if info.base_name.endswith(".json") and not info.base_name.startswith(".")
         )
-        found = {key: self.get(kind, model, asset, key) for key in (keys if newest is None else keys[-newest:])}
-        return {key: record for key, record in found.items() if record is not None}
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
         """Store a Value, or a mapping of partition key to Value."""

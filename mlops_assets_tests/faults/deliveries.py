@@ -24,6 +24,6 @@ def inspected(home, spec, files, partition="2024-01-01"):
         blobs.put(io.BytesIO(raw))
         sha256 = hashlib.sha256(raw).hexdigest()
         delivered.append(DeliveredFile(name=name, sha256=sha256, bytes=len(raw), modified=MODIFIED))
-    inspection = Inspection.of(spec, blobs, Records(root=str(home)), Tables(root=str(home)))
+    inspection = Inspection.of(spec, blobs, Records(root=str(home)), Tables(root=str(home)), [partition])
     inspection.inspect(partition, Delivery(model=spec.name, partition=partition, files=tuple(delivered)))
     return inspection

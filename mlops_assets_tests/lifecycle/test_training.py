@@ -100,6 +100,14 @@ def test_a_corrected_month_is_another_model(workshop):
     assert candidate(shop).manifest.deliveries.keys() == first.manifest.deliveries.keys()
 
 
+def test_records_of_windows_before_the_newest_are_not_read(workshop):
+    shop = validated(workshop(training={"window": 2, "min_partitions": 2}, estimator=QUICK))
+    (shop.home / "records" / "toy" / "validated_features" / "2024-01-01.json").write_text("broken")
+    assert train(shop).success
+    assert candidate(shop).manifest.fitted_partitions == ("2024-02-01",)
+    assert candidate(shop).manifest.holdout_partitions == ("2024-03-01",)
+
+
 def test_the_hold_out_and_excluded_columns_are_never_read(workshop):
     shop = validated(workshop(exclude=["wind"], estimator=QUICK))
     shop.resources["tables"] = Narrow(root=str(shop.home))

@@ -43,6 +43,14 @@ def test_all_records_come_in_the_order_of_their_keys(records):
     assert [*records.all(Note, "toy", "notes", newest=2)] == ["2024-02", "2024-03"]
 
 
+def test_some_records_are_those_that_are_there_and_no_other_is_read(records, tmp_path):
+    for key in ("2024-03", "2024-01"):
+        records.put("toy", "notes", Note(text=key), key)
+    (tmp_path / "records" / "toy" / "notes" / "2024-03.json").write_text("broken")
+    assert records.partitions("toy", "notes") == ["2024-01", "2024-03"]
+    assert records.some(Note, "toy", "notes", ["2024-01", "2024-02"]) == {"2024-01": Note(text="2024-01")}
+
+
 def test_a_record_changed_by_hand_is_refused_by_name(records, tmp_path):
     records.put("toy", "notes", Note(text="true"))
     [path] = (tmp_path / "records" / "toy" / "notes").iterdir()
