@@ -14,7 +14,7 @@ from mlops_assets.ml.planning import MONITORING, TRAINING, Memory, Plan, Request
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import FileSource, ModelSpec
-from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.training import Candidate, in_window
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import Windows
 from mlops_assets.resources.blobs import Blobs
@@ -67,6 +67,8 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
             by_hand=_by_hand(spec, records, memory),
         )
         decided = plan(spec, state, memory, _position(spec, keys))
+        if decided.requests and (unasked := _unasked(seen, decided)):
+            context.log.warning(" ".join(unasked))
         cursor = decided.memory.model_copy(update={"growing": seen.growing, "looked_to": seen.looked_to})
         return _result(spec, seen, decided, cursor)
 
@@ -135,8 +137,9 @@ def _versions(instance: dg.DagsterInstance, spec: ModelSpec, asset: str) -> dict
 def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
     candidate = records.get(Candidate, spec.name, "trained_model")
     learned = {} if candidate is None else candidate.manifest.deliveries
-    newest = records.all(ValidatedPartition, spec.name, VALIDATED, newest=spec.training.window)
-    return unlearned({partition: part.delivery for partition, part in newest.items()}, learned)
+    newest = None if spec.partitions.every == "batch" else spec.training.window
+    window = in_window(records.all(ValidatedPartition, spec.name, VALIDATED, newest), spec)
+    return unlearned({part.partition: part.delivery for part in window}, learned)
 
 
 def _batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[str]:
@@ -191,6 +194,11 @@ def _run(spec: ModelSpec, request: Request) -> dg.RunRequest:
 def _said(seen: Look, decided: Plan) -> str:
     """What was looked at, and why nothing is asked for."""
     newest = f", the newest {seen.newest}" if seen.newest else ""
+    return " ".join([f"Nothing new among {seen.files} deliveries in {seen.where}{newest}.", *_unasked(seen, decided)])
+
+
+def _unasked(seen: Look, decided: Plan) -> list[str]:
+    """What lies there and is not asked for, with the reasons."""
     unfit = dict.fromkeys(seen.others, "fits no pattern")
     parts = {
         "Waiting": seen.waiting,
@@ -199,5 +207,4 @@ def _said(seen: Look, decided: Plan) -> str:
         "Not ours": unfit,
         "Left out": seen.notes,
     }
-    said = [f"{what}: {several(reasons, SHOWN)}." for what, reasons in parts.items() if reasons]
-    return " ".join([f"Nothing new among {seen.files} deliveries in {seen.where}{newest}.", *said])
+    return [f"{what}: {several(reasons, SHOWN)}." for what, reasons in parts.items() if reasons]

@@ -8,7 +8,11 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.compute import op_tags
+from mlops_assets.lifecycle.endings import REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
+
+WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
+LOOKED_AT = 20
 
 GOING_ON = (
     dg.DagsterRunStatus.QUEUED,
@@ -99,6 +103,14 @@ def materializations(
 
 
 def going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
-    """The run of the model that has not ended, if there is one: sensors wait for it, so that runs never race."""
-    runs = instance.get_runs(dg.RunsFilter(tags={"mlops/model": spec.name}, statuses=list(GOING_ON)), limit=1)
+    """The run of the model that has not ended, if there is one: sensors wait for it, so that runs never race.
+
+    Nor has a run ended that a sensor asked for and Dagster is about to retry.
+    """
+    tags = {"mlops/model": spec.name}
+    runs = instance.get_runs(dg.RunsFilter(tags=tags, statuses=list(GOING_ON)), limit=1)
+    if not runs:
+        retried = dg.RunsFilter(tags={**tags, WILL_RETRY: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
+        failed = instance.get_runs(retried, limit=LOOKED_AT)
+        runs = [run for run in failed if REQUEST in run.tags and RETRIED_BY not in run.tags]
     return runs[0].run_id if runs else None

@@ -70,6 +70,7 @@ class Judging:
     pages: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     references: dict[int, Reference] = field(default_factory=dict)
+    outage: bool = False
 
     @classmethod
     def of(cls, spec: ModelSpec, tables: Tables, blobs: Blobs, registry: Registry, tracking: Tracking) -> Judging:
@@ -87,8 +88,11 @@ class Judging:
                 self.refused[partition] = NO_CHAMPION
                 return
             self._judge(part, reference, drawn=drawn)
-        except (CorruptBytesError, UnsafeModelError, TrackingUnavailableError) as error:
+        except (CorruptBytesError, UnsafeModelError) as error:
             self.refused[partition] = str(error)
+        except TrackingUnavailableError as error:
+            self.refused[partition] = str(error)
+            self.outage = True
 
     def _judge(self, part: ValidatedPartition, reference: Reference, *, drawn: bool) -> None:
         known = [name for name in reference.candidate.inputs if name in self.contract.columns]

@@ -6,13 +6,17 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle import common
+from mlops_assets.lifecycle.endings import OUTAGE, REQUEST, ending
 from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.monitoring import ColumnEffect, DriftReport, needs_retraining
+from mlops_assets.ml.planning import ATTEMPTS, CANCELLED, DIED, TRAINING
+from mlops_assets.ml.planning import OUTAGE as NO_ANSWER
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import oldest_first
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
@@ -20,7 +24,7 @@ from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking
 
-RETRAINED = ("trained_model", "evaluation_report", "registered_version")
+UNFINISHED = {"cancelled": CANCELLED, "died": DIED, "outage": NO_ANSWER}
 BARS = 15
 SHOWN = 50
 
@@ -75,7 +79,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
             for partition, report in work.judged.items():
                 records.put(spec.name, "drift_report", report, partition)
             yield from common.materializations(asset_key, versions, metadata)
-            raise _refusal(spec, work.refused)
+            raise _refusal(spec, work)
         checks = [_check(work.judged)]
         yield from common.finish(context, asset_key, work.judged, versions, metadata, check_results=checks)
 
@@ -154,12 +158,13 @@ def _check(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
     )
 
 
-def _refusal(spec: ModelSpec, refused: Mapping[str, str]) -> dg.Failure:
+def _refusal(spec: ModelSpec, work: Judging) -> dg.Failure:
+    refused = work.refused
     lines = [f"{spec.name}/drift_report[{partition}]: {reason}" for partition, reason in refused.items()]
     more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
     return dg.Failure(
         f"The drift of {len(refused)} partitions cannot be judged.\n" + "\n".join([*lines[:SHOWN], *more]),
-        metadata={"refused": dg.MetadataValue.json(dict(refused))},
+        metadata={"refused": dg.MetadataValue.json(refused)} | ({OUTAGE: True} if work.outage else {}),
         allow_retries=False,
     )
 
@@ -188,11 +193,13 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
             return dg.SkipReason(
                 f"{looked_at}. Retraining takes {rule.k} drifted of the last {rule.n}, the newest among them."
             )
-        run_key = f"{spec.name}:{newest.partition}:{newest.digest()}"
-        if reason := _settled(context, spec, newest, records, run_key):
+        asked = _asked(context.cursor, newest)
+        if reason := _settled(context, spec, newest, records, asked):
             return dg.SkipReason(f"{looked_at}. {reason}")
-        tags = {"mlops/model": spec.name, "mlops/reason": "drift", "mlops/because": newest.partition}
-        retrained = [common.key(spec, asset) for asset in RETRAINED]
+        run_key = f"{spec.name}:{newest.partition}:{newest.digest()}:{asked + 1}"
+        because = {"mlops/reason": "drift", "mlops/because": newest.partition}
+        tags = {"mlops/model": spec.name, **because, REQUEST: run_key}
+        retrained = [common.key(spec, asset) for asset in TRAINING]
         request = dg.RunRequest(run_key=run_key, tags=tags, asset_selection=retrained)
         return dg.SensorResult(run_requests=[request], cursor=run_key)
 
@@ -200,10 +207,10 @@ def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
 
 
 def _newest(spec: ModelSpec, records: Records) -> list[DriftReport]:
-    """The newest reports that are looked at, newest first. The keys of windows are in order of time, names are not."""
+    """The newest reports that are looked at, newest first."""
     few = None if spec.partitions.every == "batch" else spec.drift.n
     found = records.all(DriftReport, spec.name, "drift_report", newest=few).values()
-    return sorted(found, key=lambda report: report.first, reverse=True)[: spec.drift.n]
+    return oldest_first(found)[: -spec.drift.n - 1 : -1]
 
 
 def _looked_at(reports: Sequence[DriftReport]) -> str:
@@ -211,15 +218,26 @@ def _looked_at(reports: Sequence[DriftReport]) -> str:
     return f"Against version {reports[0].version}, newest first: {shown}"
 
 
+def _asked(cursor: str | None, report: DriftReport) -> int:
+    """How often retraining because of this report was asked for."""
+    before, _, attempt = (cursor or "").rpartition(":")
+    return int(attempt) if before == f"{report.model}:{report.partition}:{report.digest()}" else 0
+
+
 def _settled(
-    context: dg.SensorEvaluationContext, spec: ModelSpec, report: DriftReport, records: Records, run_key: str
+    context: dg.SensorEvaluationContext, spec: ModelSpec, report: DriftReport, records: Records, asked: int
 ) -> str | None:
     """Why a drifted report asks for nothing (any more), None where it does."""
-    if context.cursor == run_key:
-        return f"Retraining because of {report.partition} was asked for already."
     candidate = records.get(Candidate, spec.name, "trained_model")
     if candidate is not None and candidate.manifest.deliveries.get(report.partition) == report.delivery:
         return f"The newest candidate has already been trained with {report.partition} at hand."
     if run_id := common.going_on(context.instance, spec):
         return f"Run {run_id} of {spec.name} is going on; retraining is decided when it has ended."
+    if not asked or context.cursor is None:
+        return None
+    how = ending(context.instance, context.cursor)
+    if how == "verdict":
+        return f"Retraining because of {report.partition} was asked for already."
+    if how == "cancelled" or asked >= ATTEMPTS:
+        return f"Retraining because of {report.partition} is given up: {UNFINISHED[how]}; materialize trained_model."
     return None

@@ -21,6 +21,7 @@ from mlops_assets.ml.monitoring import predictions, reference_profile
 from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import oldest_first
 
 IMPORTANCE_ROWS = 2_000
 PREDICTION_ROWS = 50_000
@@ -99,12 +100,15 @@ class Fitted:
     sample: pd.DataFrame
 
 
+def in_window(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> list[ValidatedPartition]:
+    """The partitions that training may see: the newest by the time of their first row, of those that have rows."""
+    ordered = oldest_first(part for part in validated.values() if part.rows_out)
+    return ordered if spec.training.window is None else ordered[-spec.training.window :]
+
+
 def split(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> Split:
     """The newest partitions by the time of their first row: the last ones judge, the others are learned from."""
-    ordered = sorted(
-        (part for part in validated.values() if part.rows_out), key=lambda part: (part.first, part.partition)
-    )
-    window = ordered if spec.training.window is None else ordered[-spec.training.window :]
+    window = in_window(validated, spec)
     if len(window) < spec.training.min_partitions:
         raise TrainingError(
             f"{spec.name}: {len(window)} partitions are validated, training.min_partitions asks for "

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Self
+from typing import Protocol, Self, TypeVar
 
 import numpy as np
 
@@ -12,6 +13,26 @@ from mlops_assets.ml.spec import Partitions
 
 UNITS = {"hourly": "h", "daily": "D", "weekly": "D", "monthly": "M"}
 DAYS_A_WEEK = 7
+
+
+class Dated(Protocol):
+    """What is known of one partition, with the time of its first row."""
+
+    @property
+    def first(self) -> datetime | None:
+        """The time of its first row."""
+
+    @property
+    def partition(self) -> str:
+        """Its key."""
+
+
+Known = TypeVar("Known", bound=Dated)
+
+
+def oldest_first(known: Iterable[Known]) -> list[Known]:
+    """In order of time, whatever the partitions are named: those of windows sort like it, those of batches do not."""
+    return sorted(known, key=lambda each: (each.first, each.partition))
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -20,9 +22,11 @@ class Daemon:
     cursor: str | None = None
     used: set[str] = field(default_factory=set)
     said: str = ""
+    logged: str = ""
 
     def look(self) -> list[dg.RunRequest]:
         """One tick: the requests that would start a run. What it said instead is in `said`."""
+        log = io.StringIO()
         repository = self.shop.definitions.get_repository_def()
         context = dg.SensorEvaluationContext(
             instance_ref=self.shop.instance.get_ref(),
@@ -34,8 +38,10 @@ class Daemon:
             resources={name: self.shop.resources[name] for name in RESOURCES},
         )
         with context:
+            context.log.addHandler(logging.StreamHandler(log))
             seen = repository.get_sensor_def("toy_new_data").evaluate_tick(context)
         self.cursor, self.said = seen.cursor, seen.skip_message or ""
+        self.logged = log.getvalue()
         for request in seen.dynamic_partitions_requests or []:
             self.shop.instance.add_dynamic_partitions(request.partitions_def_name, list(request.partition_keys))
         fresh = [request for request in seen.run_requests or [] if request.run_key not in self.used]

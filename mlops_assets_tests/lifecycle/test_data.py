@@ -208,6 +208,26 @@ def test_training_during_an_outage_of_mlflow_is_asked_for_once_more_alone_and_th
     assert "Left alone" not in daemon.said
 
 
+def test_a_run_that_dagster_retries_is_going_on_and_its_retry_is_what_counts(shop, daemon):
+    toy.deliver(shop.landing, "2024-01")
+    [request] = daemon.look()
+    died = ended(shop, request, "failed")
+    shop.instance.add_run_tags(died.run_id, {"dagster/will_retry": "true"})
+    assert daemon.look() == []
+    assert daemon.said.startswith(f"Run {died.run_id} of toy is going on")
+    assert daemon.run(request).success
+    shop.instance.add_run_tags(died.run_id, {"dagster/auto_retry_run_id": "the run above"})
+    assert daemon.look() == []
+    assert daemon.said.startswith("Nothing new")
+
+
+def test_what_was_refused_is_logged_when_something_else_is_asked_for(shop, daemon):
+    toy.deliver(shop.landing, "2024-01")
+    (shop.landing / "shop-2024-99.csv").touch()
+    assert len(daemon.look()) == 1
+    assert "Refused: shop-2024-99.csv: '2024-99' is no date of the form %Y-%m." in daemon.logged
+
+
 def test_training_waits_for_gaps_to_be_filled_and_is_then_asked_for_once(workshop):
     shop = workshop()
     daemon = Daemon(shop)
@@ -244,6 +264,20 @@ def test_batches_become_partitions_and_odd_names_are_refused_by_name(workshop):
     assert "b-münchen.csv: 'münchen' cannot name a batch" in daemon.said
     written = {path.relative_to(shop.home).parts[0] for path in shop.home.rglob("*")}
     assert written <= {"landing", "raw", "records", "cache"}
+
+
+def test_with_a_window_the_newest_batches_by_time_are_to_be_learned_from_whatever_their_names(workshop):
+    training = {"min_partitions": 3, "window": 3}
+    shop, daemon = opened(workshop, "b-{partition}.csv", partitions={"every": "batch"}, training=training)
+    for month, name in zip(toy.MONTHS[:4], ("z", "a", "b", "c"), strict=False):
+        toy.rows(month).to_csv(shop.landing / f"b-{name}.csv", index=False)
+    [request] = daemon.look()
+    assert daemon.run(request).success
+    assert daemon.look() == []
+    toy.rows("2023-12").to_csv(shop.landing / "b-zz.csv", index=False)
+    [older] = daemon.look()
+    assert daemon.run(older, VALIDATION).success
+    assert daemon.look() == []
 
 
 def test_one_file_split_by_time_is_one_run_and_more_rows_are_a_run_for_theirs(workshop):

@@ -233,10 +233,35 @@ def test_the_sensor_shows_what_it_looked_at(ticks):
 def test_a_drifted_report_asks_once_however_often_it_is_looked_at(ticks):
     ticking = ticks("drifted", "drifted")
     [asked] = ticking.tick()
-    assert asked.tags == {"mlops/model": "toy", "mlops/reason": "drift", "mlops/because": "2024-02-01"}
+    because = {"mlops/model": "toy", "mlops/reason": "drift", "mlops/because": "2024-02-01"}
+    assert asked.tags == {**because, "mlops/request": asked.run_key}
+    ended(ticking.shop, asked, dg.DagsterRunStatus.SUCCESS)
     assert "was asked for already" in ticking.tick().skip_message
     ticking.cursor = None
     assert ticking.tick()[0].run_key == asked.run_key
+
+
+def ended(shop, asked, status):
+    shop.instance.add_run(dg.DagsterRun(job_name="toy_lifecycle", tags=asked.tags, status=status))
+
+
+def test_retraining_whose_run_died_is_asked_for_once_more_and_then_given_up_with_the_reason(ticks):
+    ticking = ticks("drifted", "drifted")
+    [first] = ticking.tick()
+    ended(ticking.shop, first, dg.DagsterRunStatus.FAILURE)
+    [second] = ticking.tick()
+    assert second.run_key != first.run_key
+    ended(ticking.shop, second, dg.DagsterRunStatus.FAILURE)
+    for _ in range(2):
+        assert "is given up: runs died on it 2 times; materialize trained_model." in ticking.tick().skip_message
+    report(ticking.shop, "2024-03", "drifted")
+    assert len(ticking.tick()) == 1
+
+
+def test_retraining_that_a_person_cancelled_is_not_asked_for_again(ticks):
+    ticking = ticks("drifted", "drifted")
+    ended(ticking.shop, ticking.tick()[0], dg.DagsterRunStatus.CANCELED)
+    assert "is given up: its run was cancelled; materialize trained_model." in ticking.tick().skip_message
 
 
 def test_the_next_drifted_report_asks_anew(ticks):
