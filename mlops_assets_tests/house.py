@@ -1,0 +1,111 @@
+"""The code location as it is shipped, on a home of its own: what tests of every declared model live in."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from mlops_assets import instance, settings
+from mlops_assets.components.declared import declared
+from mlops_assets.definitions import defs
+from mlops_assets.defs.resources import resources
+from mlops_assets.demo.player import Player, Ran
+from mlops_assets.ml.spec import ModelSpec
+
+LOOKS = 6
+SOURCES = ("BIKE_DEMAND_URI", "ELECTRICITY_PRICE_URI")
+DATA_VERSION = "dagster/data_version"
+
+
+@dataclass
+class House:
+    """Definitions, instance and resources of one home. `player` stands in for the daemon."""
+
+    home: Path
+    instance: dg.DagsterInstance
+    definitions: dg.Definitions
+
+    @cached_property
+    def player(self) -> Player:
+        """The sensors, whose cursors it keeps."""
+        return Player(self.definitions, self.instance)
+
+    @cached_property
+    def resources(self) -> dict[str, Any]:
+        """The resources, to look with at what was made."""
+        return resources(str(self.home), f"sqlite:///{self.home}/mlflow.db")
+
+    def spec(self, model: str) -> ModelSpec:
+        """A model's declaration, as this home fills it in."""
+        return next(spec for spec in declared() if spec.name == model)
+
+    def settle(self, model: str) -> list[Ran]:
+        """Every run that the sensor for new data asks for, until it asks for no more."""
+        runs: list[Ran] = []
+        for _ in range(LOOKS):
+            asked = self.player.tick(f"{model}_new_data")
+            if not asked:
+                return runs
+            runs += asked
+        raise AssertionError(f"{model}_new_data still asks for runs after {LOOKS} looks: {runs}")
+
+    def run(self, model: str, partition: str | None, assets: Sequence[str]) -> dg.ExecuteInProcessResult:
+        """Materialize some assets of one partition, as a person would."""
+        return self.definitions.resolve_job_def(f"{model}_lifecycle").execute_in_process(
+            instance=self.instance,
+            partition_key=partition,
+            asset_selection=[dg.AssetKey([model, asset]) for asset in assets],
+            raise_on_error=False,
+        )
+
+    def data_versions(self, model: str, asset: str) -> dict[str, str]:
+        """The newest data version of each partition of an asset, or of the asset itself under ""."""
+        asset_key, kind = dg.AssetKey([model, asset]), dg.DagsterEventType.ASSET_MATERIALIZATION
+        storage = self.instance.event_log_storage
+        tags = storage.get_latest_tags_by_partition(asset_key, kind, [DATA_VERSION])
+        if tags:
+            return {partition: found[DATA_VERSION] for partition, found in tags.items()}
+        event = self.instance.get_latest_materialization_event(asset_key)
+        made = event.asset_materialization if event else None
+        return {"": made.tags[DATA_VERSION]} if made and made.tags else {}
+
+
+@contextmanager
+def at_home(home: Path, **environment: str) -> Iterator[House]:
+    """The code location with MLOPS_HOME at `home`, and whatever else `environment` says."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in (*(setting.name for setting in settings.ALL), *SOURCES):
+            patch.setenv(name, "")
+            patch.delenv(name)
+        for name, value in {settings.HOME.name: str(home), **environment}.items():
+            patch.setenv(name, value)
+        shutil.copytree(_prepared(), home)
+        with dg.DagsterInstance.from_config(str(instance.prepare())) as opened:
+            yield House(home, opened, defs())
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory:
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def _prepared() -> Path:
+    """A prepared home to copy: making MLflow's tables takes seconds."""
+    home = Path(_folder().name) / "home"
+    with pytest.MonkeyPatch.context() as patch:
+        for setting in (settings.DAGSTER_HOME, settings.TRACKING_URI):
+            patch.setenv(setting.name, "")
+            patch.delenv(setting.name)
+        patch.setenv(settings.HOME.name, str(home))
+        instance.prepare()
+    return home
