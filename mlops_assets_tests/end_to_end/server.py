@@ -20,6 +20,9 @@ from typing import Any
 
 RUNS = """{ runsOrError { ... on Runs { results {
   runId status creationTime startTime endTime tags { key value } assetSelection { path } } } } }"""
+TICKS = """{ sensorOrError(sensorSelector: { repositoryLocationName: "mlops_assets", repositoryName: "__repository__",
+  sensorName: "%s" }) { ... on Sensor { sensorState { ticks(limit: 20) {
+    tickId status timestamp skipReason runIds error { message } } } } } }"""
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -55,6 +58,23 @@ class DevServer:
                 break
             time.sleep(0.5)
         raise AssertionError(f"not {count} finished runs after {seconds} s: {self.runs()}")
+
+    def ticks(self, sensor: str) -> list[dict[str, Any]]:
+        """The newest looks of a sensor that are over, newest first."""
+        found = self.ask(TICKS % sensor)["sensorOrError"]["sensorState"]["ticks"]
+        return [tick for tick in found if tick["status"] != "STARTED"]
+
+    def wait_for_ticks(self, sensor: str, count: int, seconds: float = 120) -> list[dict[str, Any]]:
+        """The looks of a sensor that began after this call, newest first, once there are `count`."""
+        now, deadline = time.time(), time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            fresh = [tick for tick in self.ticks(sensor) if tick["timestamp"] > now]
+            if len(fresh) >= count:
+                return fresh
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.5)
+        raise AssertionError(f"{sensor} did not look {count} times in {seconds} s: {self.ticks(sensor)[:3]}")
 
 
 def free_port() -> int:

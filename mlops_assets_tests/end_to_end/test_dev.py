@@ -1,12 +1,15 @@
 """A real webserver, daemon and code server: a file is dropped, and the sensor does the rest."""
 
 import os
+import shutil
 import subprocess
 import sys
 
 import pytest
 
 from mlops_assets_tests.end_to_end.server import dev_server
+
+SENSOR = "bike_demand_new_data"
 
 
 def deliver(home, model, count):
@@ -25,6 +28,9 @@ def test_a_dropped_file_becomes_a_registered_version_and_a_drift_report_by_itsel
         assert [run["status"] for run in first] == ["SUCCESS"]
         assert first[0]["tags"]["dagster/asset_partition_range_start"] == "2011-01-01"
         assert first[0]["tags"]["dagster/asset_partition_range_end"] == "2011-05-01"
+        said = server.wait_for_ticks(SENSOR, 1)[0]
+        assert said["status"] == "SKIPPED"
+        assert f"Nothing new among 5 deliveries in {home}/landing/bike_demand" in said["skipReason"]
 
         deliver(home, "bike_demand", 1)
         second = server.wait_for_runs(2)
@@ -38,4 +44,19 @@ def test_a_dropped_file_becomes_a_registered_version_and_a_drift_report_by_itsel
             "registered_version",
             "drift_report",
         }
+        no_new_run_for_what_is_known(server)
     assert sorted(path.name for path in (home / "reports" / "bike_demand" / "drift").glob("2011-06-01*.html"))
+
+
+def no_new_run_for_what_is_known(server):
+    """The same bytes once more under another name, renamed, or only touched."""
+    landing = server.home / "landing" / "bike_demand"
+    shutil.copy2(landing / "bike-2011-06.csv", landing / "bike-2011-07.csv")
+    (landing / "bike-2011-05.csv").rename(landing / "bike-2011-08.csv")
+    os.utime(landing / "bike-2011-04.csv", (0, 0))
+    newest, before = server.wait_for_ticks(SENSOR, 2)[:2]
+    assert {newest["status"], before["status"]} == {"SKIPPED"}
+    assert "Nothing new among 7 deliveries" in newest["skipReason"]
+    for copy, original in (("2011-07-01", "2011-06-01"), ("2011-08-01", "2011-05-01")):
+        assert f"{copy} holds the same bytes as {original}: delivered twice, counted once" in newest["skipReason"]
+    assert len(server.runs()) == 2
