@@ -292,8 +292,8 @@ def _cast(column: pa.ChunkedArray, wanted: pa.DataType) -> pa.ChunkedArray:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if column.type.equals(wanted):
-        return column
+    if column.type.equals(wanted) or pa.types.is_boolean(column.type) or pa.types.is_temporal(column.type):
+        return column  # Arrow would turn true into 1 and a moment into a count of microseconds
     if _is_text(column.type) and pa.types.is_dictionary(wanted):
         return column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
