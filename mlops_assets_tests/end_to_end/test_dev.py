@@ -58,5 +58,5 @@ def no_new_run_for_what_is_known(server):
     assert {newest["status"], before["status"]} == {"SKIPPED"}
     assert "Nothing new among 7 deliveries" in newest["skipReason"]
     for copy, original in (("2011-07-01", "2011-06-01"), ("2011-08-01", "2011-05-01")):
-        assert f"{copy} holds the same bytes as {original}: delivered twice, counted once" in newest["skipReason"]
+        assert f"{copy}: holds the same bytes as {original}: delivered twice, counted once" in newest["skipReason"]
     assert len(server.runs()) == 2
