@@ -1,4 +1,4 @@
-"""The code location as it is shipped, on a home of its own: what tests of every declared model live in."""
+"""Models on a home of their own, with a stand-in for the daemon: those that are shipped, or declared by a test."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from mlops_assets.components.declared import declared
 from mlops_assets.definitions import defs
 from mlops_assets.defs.resources import resources
 from mlops_assets.demo.player import Player, Ran
+from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.spec import ModelSpec
 
 LOOKS = 6
@@ -80,8 +81,8 @@ class House:
 
 
 @contextmanager
-def at_home(home: Path, **environment: str) -> Iterator[House]:
-    """The code location with MLOPS_HOME at `home`, and whatever else `environment` says."""
+def at_home(home: Path, *declarations: ModelSpec, **environment: str) -> Iterator[House]:
+    """These models (the shipped ones by default) with MLOPS_HOME at `home`, and whatever else `environment` says."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (*(setting.name for setting in settings.ALL), *SOURCES):
             patch.setenv(name, "")
@@ -90,7 +91,13 @@ def at_home(home: Path, **environment: str) -> Iterator[House]:
             patch.setenv(name, value)
         shutil.copytree(_prepared(), home)
         with dg.DagsterInstance.from_config(str(instance.prepare())) as opened:
-            yield House(home, opened, defs())
+            yield House(home, opened, _built(home, declarations) if declarations else defs())
+
+
+def _built(home: Path, declarations: Sequence[ModelSpec]) -> dg.Definitions:
+    outside = resources(str(home), f"sqlite:///{home}/mlflow.db")
+    wiring = dg.Definitions(resources=outside, executor=dg.in_process_executor)
+    return dg.Definitions.merge(*map(lifecycle, declarations), wiring)
 
 
 @cache
