@@ -112,7 +112,7 @@ def _csv(file: Unpacked, types: Mapping[str, pa.DataType]) -> pa.Table:
         return _named(_parsed(file, types))
     except pa.ArrowInvalid as error:
         if "conversion error" not in str(error):
-            raise UnreadableFileError(file.name, f"is not CSV: {str(error)[:200]}") from error
+            raise UnreadableFileError(file.name, f"is not CSV: {str(error)[:200].rstrip('.')}") from error
     return _named(_parsed(file, {each: kind if _is_text(kind) else pa.string() for each, kind in types.items()}))
 
 
@@ -124,7 +124,7 @@ def _csv_text(file: Unpacked, columns: Collection[str] | None) -> pa.Table:
     try:
         return _named(_parsed(file, dict.fromkeys(header, pa.string()), wanted))
     except pa.ArrowInvalid as error:
-        raise UnreadableFileError(file.name, f"is not CSV: {str(error)[:200]}") from error
+        raise UnreadableFileError(file.name, f"is not CSV: {str(error)[:200].rstrip('.')}") from error
 
 
 def _header(file: Unpacked) -> list[str]:
@@ -254,7 +254,7 @@ def _parquet(file: Unpacked, types: Mapping[str, pa.DataType]) -> pa.Table:
         table = opened.read()
         table.validate(full=True)
     except (pa.ArrowException, OSError) as error:
-        raise UnreadableFileError(file.name, f"is not a whole Parquet file: {str(error)[:200]}") from error
+        raise UnreadableFileError(file.name, f"is not a whole Parquet file: {str(error)[:200].rstrip('.')}") from error
     return table
 
 
