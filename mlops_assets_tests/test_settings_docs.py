@@ -25,12 +25,17 @@ def values(annotation: Any) -> Iterator[type[Value]]:
             yield from values(argument)
 
 
-def fields(model: type[Value], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Every field by its dotted path, with its default as the document says it."""
+def fields(model: type[Value], prefix: str = "", above: tuple[type[Value], ...] = ()) -> Iterator[tuple[str, str]]:
+    """Every field by its dotted path, with its default as the document says it.
+
+    A field that holds what another field of the declaration holds is one row: its own fields stand there.
+    """
+    told = list(above)
     for name, field in model.model_fields.items():
-        inside = list(values(field.annotation))
+        inside = [value for value in values(field.annotation) if value not in told]
         for value in inside:
-            yield from fields(value, f"{prefix}{name}.")
+            yield from fields(value, f"{prefix}{name}.", tuple(told))
+        told += inside
         if not inside:
             required = field.default is PydanticUndefined
             yield f"{prefix}{name}", "required" if required else f"`{json.dumps(to_jsonable_python(field.default))}`"

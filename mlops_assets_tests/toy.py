@@ -51,7 +51,8 @@ def spec(folder: Path | str, **changes: Any) -> ModelSpec:
         "features": [{"calendar": ["hour"]}],
         "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 20}},
         "seed": 7,
-        "training": {"min_partitions": 3, "trigger": "new_data"},
+        "training": {"min_partitions": 3},
+        "retraining": {"policy": "always"},
         "evaluation": {"metric": "mae", "slices": ["kind"], "replicates": 100},
         "gates": [{"metric": "skill", "at_least": 0.2}],
     }

@@ -111,7 +111,7 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
     """Decide. `position` numbers partitions so that neighbours, which one run may cover, differ by one."""
     tasks, given_up, left = _tasks(state, memory, position)
     groups = _groups(tasks, position)
-    learn = spec.training.trigger == "new_data" or not state.champion
+    learn = spec.retraining.policy == "always" or not state.champion
     enough = len(state.validated.keys() | {task.partition for task in tasks}) >= spec.training.min_partitions
     train = learn and enough and len(groups) == 1
     number = memory.requests

@@ -39,7 +39,7 @@ EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring"]
+Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring", "retraining"]
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
 Names = Annotated[tuple[str, ...], AfterValidator(_once)]
 CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
@@ -224,7 +224,7 @@ class Estimator(Value):
 
 
 class Training(Value):
-    """Which partitions a candidate learns from, and what asks for a new one.
+    """Which partitions a candidate learns from.
 
     `window` is the number of newest partitions used, hold-out included (all when null). Columns `known_in_advance` may
     tell the target by themselves; any other that does is refused as a leak.
@@ -232,7 +232,6 @@ class Training(Value):
 
     window: int | None = Field(default=None, ge=2)
     min_partitions: int = Field(default=3, ge=2)
-    trigger: Literal["new_data", "drift"] = "new_data"
     known_in_advance: Names = ()
 
 
@@ -309,6 +308,41 @@ class Drift(Value):
         return self
 
 
+class Labels(Value):
+    """Labels that come later than the rows, from a source of their own; without it the target stands in the rows.
+
+    The label of a row has the same values in the columns `key`, and stands in the column named by `target`. It is cut
+    into the same partitions as the rows, by `time` (the model's own where null). `known` is a column that says when
+    each label became known; where null, a label is known from the delivery that first held it. A partition's labels
+    are matured when the share `matured` of its rows has one; `delay_days` after its end they are overdue.
+    """
+
+    source: Source
+    key: Names = Field(min_length=1)
+    time: Time | None = None
+    known: str | None = None
+    delay_days: float = Field(gt=0, allow_inf_nan=False)
+    matured: Share = 0.9
+
+
+class Retraining(Value):
+    """What decides about a new candidate, and what a better model is worth.
+
+    `policy` is one of those in ml/retraining.py. `every` belongs to `every_n`. After a training nothing is decided for
+    `cooldown` partitions. `value` is the money that one unit of the metric is worth in one partition, `horizon` the
+    number of partitions that a gain is counted over, `cpu_hour` and `gpu_hour` are prices; all in `currency`.
+    """
+
+    policy: Literal["gain", "never", "always", "every_n", "on_drift"] = "gain"
+    every: int = Field(default=3, ge=1)
+    cooldown: int = Field(default=1, ge=0)
+    value: Ratio | None = None
+    horizon: int = Field(default=6, ge=1)
+    cpu_hour: Ratio = 0.05
+    gpu_hour: Ratio = 2.0
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"
+
+
 class ModelSpec(Value):
     """One model: a named prediction task with its whole life."""
 
@@ -332,6 +366,8 @@ class ModelSpec(Value):
     gates: tuple[Gate, ...] = ()
     registration: Registration = Registration()
     drift: Drift = Drift()
+    labels: Labels | None = None
+    retraining: Retraining = Retraining()
     compute: dict[Stage, str] = {}
 
     @model_validator(mode="after")

@@ -161,7 +161,7 @@ def _holdout(sizes: Sequence[int]) -> int:
 
 def _training(partitions: Partitions, sizes: Sequence[int]) -> dict[str, Any]:
     fewest = max(min(2 * _holdout(sizes) + 1, len(sizes)), _holdout(sizes) + 2)
-    return {"window": max(WINDOWS[partitions.every], fewest), "min_partitions": fewest, "trigger": "new_data"}
+    return {"window": max(WINDOWS[partitions.every], fewest), "min_partitions": fewest}
 
 
 def _slices(columns: Sequence[ColumnGuess], frame: pd.DataFrame, wish: Wish) -> list[str]:

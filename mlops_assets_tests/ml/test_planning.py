@@ -22,8 +22,8 @@ MONTHS = [f"2024-{month:02}-01" for month in range(1, 13)]
 POSITION = Windows.of(Partitions(every="monthly", start=date(2024, 1, 1))).position
 
 
-def spec(**training):
-    return toy.spec(".", training={"min_partitions": 3, **training})
+def spec(policy="always", **training):
+    return toy.spec(".", training={"min_partitions": 3, **training}, retraining={"policy": policy})
 
 
 def versions(*months, version="v1"):
@@ -95,7 +95,7 @@ def test_training_is_included_when_enough_partitions_will_be_validated():
 
 
 def test_on_drift_new_data_trains_only_while_there_is_no_champion():
-    model = spec(trigger="drift")
+    model = spec(policy="on_drift")
     assert set(TRAINING) <= set(ask(versions(1, 2, 3), model=model).requests[0].assets)
     assert not set(TRAINING) & set(ask(versions(1, 2, 3), model=model, champion=True).requests[0].assets)
     held = versions(1, 2, 3)
