@@ -2,6 +2,8 @@
 
 import dagster as dg
 
+from mlops_assets.components.supervised_model import SupervisedModel
+from mlops_assets.lifecycle import watching
 from mlops_assets.resources.tracking import Tracking
 
 
@@ -21,3 +23,11 @@ def mlflow_follows_failed_runs(context: dg.RunStatusSensorContext, tracking: Tra
 def mlflow_follows_canceled_runs(context: dg.RunStatusSensorContext, tracking: Tracking) -> dg.SkipReason:
     """MLflow runs whose Dagster run was canceled are killed too."""
     return _reconcile(context, tracking)
+
+
+@dg.definitions
+def defs(context: dg.ComponentLoadContext) -> dg.Definitions:
+    """The sensors that follow every run, and those that look at all models at once."""
+    specs = [each.spec for each in context.component_tree.get_all_components(of_type=SupervisedModel)]
+    following = dg.Definitions(sensors=[mlflow_follows_failed_runs, mlflow_follows_canceled_runs])
+    return dg.Definitions.merge(following, watching(specs))

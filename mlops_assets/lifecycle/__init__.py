@@ -1,5 +1,7 @@
 """The assets: one module a stage, each a function from a ModelSpec to that stage's Dagster definitions."""
 
+from collections.abc import Callable, Sequence
+
 import dagster as dg
 
 from mlops_assets.lifecycle.data import data
@@ -11,8 +13,14 @@ from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
 STAGES = (data, validation, training, evaluation, registration, monitoring)
+WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = ()
 
 
 def lifecycle(spec: ModelSpec) -> dg.Definitions:
     """The whole life of one model: every stage's assets, checks, jobs and sensors, in lifecycle order."""
     return told_to_mlflow(dg.Definitions.merge(*(stage(spec) for stage in STAGES)))
+
+
+def watching(specs: Sequence[ModelSpec]) -> dg.Definitions:
+    """The sensors that look at all models at once, so that many models cost little more than one."""
+    return dg.Definitions(sensors=[watcher(specs) for watcher in WATCHERS])
