@@ -38,7 +38,8 @@ class TrainingFacts(Value):
     """One training of the past: the newest partition at hand, what it cost, and how the candidate did.
 
     `holdout` is the candidate's metric on its hold-out, `gain` how much better than the champion of that time it was on
-    the same rows (positive is better); missing for a first version. `fitted` is how many partitions it learned from.
+    the same rows (positive is better); missing for a first version. `fitted` is how many partitions it learned from,
+    `candidate` names it by its MLflow run.
     """
 
     partition: str
@@ -48,10 +49,15 @@ class TrainingFacts(Value):
     became_champion: bool
     cpu_seconds: float
     gpu_seconds: float = 0.0
+    candidate: str = ""
 
 
 class Evidence(Value):
-    """All that a policy looks at, oldest first: the partitions since the history began, and the trainings."""
+    """All that a policy looks at, oldest first: the newest partitions, and the newest trainings.
+
+    `stale` are the partitions that were corrected after the champion had learned from them. `latest` is the newest
+    candidate of that moment, judged or not, by its MLflow run.
+    """
 
     model: str
     metric: str
@@ -60,6 +66,8 @@ class Evidence(Value):
     trainings: tuple[TrainingFacts, ...]
     n: int
     k: int
+    stale: tuple[str, ...] = ()
+    latest: str | None = None
 
 
 class RetrainingDecision(Value):
