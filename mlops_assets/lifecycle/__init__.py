@@ -7,12 +7,13 @@ import dagster as dg
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.monitoring import monitoring
+from mlops_assets.lifecycle.performance import performance
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
-STAGES = (data, validation, training, evaluation, registration, monitoring)
+STAGES = (data, validation, training, evaluation, registration, monitoring, performance)
 WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = ()
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.compute import op_tags
-from mlops_assets.lifecycle.endings import REQUEST
+from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
 WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
+SHOWN = 50
 
 GOING_ON = (
     dg.DagsterRunStatus.QUEUED,
@@ -100,6 +101,17 @@ def materializations(
             metadata=dict(metadata[partition]),
             tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
         )
+
+
+def refusal(spec: ModelSpec, asset: str, what: str, refused: Mapping[str, str], *, outage: bool = False) -> dg.Failure:
+    """A failure that names every partition of an asset that could not be made, with the reason."""
+    lines = [f"{spec.name}/{asset}[{partition}]: {reason}" for partition, reason in refused.items()]
+    more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
+    return dg.Failure(
+        f"{what}\n" + "\n".join([*lines[:SHOWN], *more]),
+        metadata={"refused": dg.MetadataValue.json(dict(refused))} | ({OUTAGE: True} if outage else {}),
+        allow_retries=False,
+    )
 
 
 def going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:

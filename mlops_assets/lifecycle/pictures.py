@@ -11,7 +11,7 @@ import pandas as pd
 
 from mlops_assets.ml import charts
 from mlops_assets.ml.charts import Point
-from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.evaluation import Estimate, EvaluationReport
 from mlops_assets.ml.holdout import codes
 from mlops_assets.ml.metrics import METRICS
 from mlops_assets.ml.spec import ModelSpec
@@ -40,6 +40,14 @@ def metric_tag(report: EvaluationReport) -> dict[str, str]:
     """What a version's tags remember of its report, for the picture over versions."""
     found = report.metrics.get(report.metric)
     return {} if found is None else {METRIC: json.dumps({"metric": report.metric, **found.model_dump()})}
+
+
+def at_registration(spec: ModelSpec, version: Version) -> Estimate | None:
+    """The figure of the metric that decides which a version had when it was registered, where it is remembered."""
+    found = json.loads(version.tags.get(METRIC, "{}"))
+    if found.pop("metric", None) != spec.evaluation.metric:
+        return None
+    return Estimate.model_validate(found)
 
 
 def over_versions(spec: ModelSpec, report: EvaluationReport, versions: Sequence[Version]) -> str:

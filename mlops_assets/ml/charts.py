@@ -18,13 +18,14 @@ CELLS = 32
 
 
 class Point(NamedTuple):
-    """One version's figure with its interval, and whether that version is or was champion."""
+    """A figure with its interval; whether its version is or was champion; a figure not settled is drawn hollow."""
 
     label: str
     value: float
     low: float
     high: float
     champion: bool = False
+    settled: bool = True
 
 
 def markdown(svg: str, alt: str) -> str:
@@ -76,7 +77,7 @@ def line(points: Sequence[Point], title: str = "") -> str:
     for index, (x, point) in enumerate(zip(xs, shown, strict=True)):
         if math.isfinite(point.low) and math.isfinite(point.high):
             parts.append(_line(x, y(point.low), x, y(point.high), BLUE, 1.5, 'stroke-opacity=".45"'))
-        parts.append(_marker(x, y(point.value), champion=point.champion))
+        parts.append(_marker(x, y(point.value), champion=point.champion, settled=point.settled))
         if index % every == 0 or index == len(shown) - 1:
             parts.append(_text(x, bottom + 18, _short(point.label, 10), anchor="middle", colour=MUTED))
     if any(point.champion for point in shown):
@@ -206,7 +207,9 @@ def _dot(x: float, y: float, radius: float) -> str:
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{BLUE}" stroke="{CARD}"/>'
 
 
-def _marker(x: float, y: float, *, champion: bool) -> str:
+def _marker(x: float, y: float, *, champion: bool, settled: bool = True) -> str:
+    if not settled:
+        return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{CARD}" stroke="{BLUE}" stroke-width="1.5"/>'
     if not champion:
         return _dot(x, y, 4)
     corners = f"{x:.1f},{y - 7:.1f} {x + 7:.1f},{y:.1f} {x:.1f},{y + 7:.1f} {x - 7:.1f},{y:.1f}"

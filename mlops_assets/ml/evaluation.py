@@ -132,8 +132,8 @@ def evaluate(
     trial = Trial.of(spec, holdout, candidate.classes)
     predicted = aligned(predicted, candidate.classes, trial.classes)
     judged = trial.scores(predicted)
-    found, absent = _estimates(spec, judged)
-    baseline_name, baseline = _baseline(trial, history)
+    found, absent = estimates(spec, judged)
+    baseline_name, baseline = naive(trial, history)
     skill = _skill(spec, judged, baseline)
     slices, notes = _slices(trial, predicted, personal)
     comparison = champion if isinstance(champion, str) else _comparison(trial, predicted, judged, champion)
@@ -147,7 +147,7 @@ def evaluate(
         confidence=spec.evaluation.confidence,
         metrics=found,
         absent=absent,
-        baseline=_estimates(spec, baseline)[0],
+        baseline=estimates(spec, baseline)[0],
         baseline_name=baseline_name,
         skill=skill,
         champion=comparison if isinstance(comparison, Comparison) else None,
@@ -193,7 +193,7 @@ def _refuse_seen_rows(spec: ModelSpec, candidate: Candidate, holdout: HoldOut) -
         raise EvaluationError(f"{spec.name}: the candidate was fitted on {listed(seen)}, which cannot judge it.")
 
 
-def _estimates(spec: ModelSpec, scores: Scores) -> tuple[dict[str, Estimate], dict[str, str]]:
+def estimates(spec: ModelSpec, scores: Scores) -> tuple[dict[str, Estimate], dict[str, str]]:
     """Every metric that the rows define, and why the others are not."""
     found, absent = {}, {}
     for name, value in scores.values.items():
@@ -207,7 +207,7 @@ def _estimates(spec: ModelSpec, scores: Scores) -> tuple[dict[str, Estimate], di
     return found, absent
 
 
-def _baseline(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
+def naive(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
     """The naive guess that comes out best on the metric that decides."""
     spec = trial.spec
     history = history[history[spec.target].notna()]
@@ -252,8 +252,8 @@ def _comparison(trial: Trial, predicted: np.ndarray, judged: Scores, champion: C
         champion_version=champion.version,
         partitions=champion.partitions,
         rows=int(where.sum()),
-        champion=_estimates(spec, theirs)[0][metric],
-        candidate=_estimates(spec, ours)[0][metric],
+        champion=estimates(spec, theirs)[0][metric],
+        candidate=estimates(spec, ours)[0][metric],
         gain=Estimate(value=gain, low=low, high=high),
         verdict="better" if low > 0 else "worse" if high < 0 else "undecided",
     )

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import pandas as pd
 from pydantic import Field
 
-from mlops_assets.ml.evaluation import Estimate
-from mlops_assets.ml.spec import Value
+from mlops_assets.ml import metrics
+from mlops_assets.ml.charts import figure
+from mlops_assets.ml.evaluation import Estimate, estimates, naive
+from mlops_assets.ml.holdout import HoldOut, Trial, aligned
+from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Task
+from mlops_assets.ml.spec import ModelSpec, Value
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+SCORE = "score"
+KNOWN = "known"
+STEPS = 50
 
 
 class PredictedPartition(Value):
     """What `predictions` says of one partition: which version scored which rows, and where the scores are.
 
-    `files` maps each data file of the table to its SHA-256; its rows are in the order of `validated_features`.
+    `files` maps each data file of the table to its SHA-256; its rows are in the order of `validated_features`, whose
+    content digest is `rows_of`. `classes` are what the columns of scores stand for. `replaces` is the version whose
+    predictions stood here before, where it was another one.
     """
 
     model: str
@@ -26,6 +44,8 @@ class PredictedPartition(Value):
     rows: int
     table_version: int
     files: dict[str, str]
+    classes: tuple[Any, ...] = ()
+    replaces: int | None = None
 
 
 class PerformanceReport(Value):
@@ -62,3 +82,142 @@ class PerformanceReport(Value):
     def measured(self) -> Estimate | None:
         """The deciding metric on the labelled rows."""
         return self.metrics.get(self.metric)
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A partition's rows beside what was predicted for them: times, labels (missing where there is none), scores.
+
+    `known` says when each label became known; None where the labels were delivered with the rows.
+    """
+
+    predicted: PredictedPartition
+    times: pd.Series
+    target: pd.Series
+    scores: np.ndarray
+    known: pd.Series | None = None
+
+
+@dataclass(frozen=True)
+class Yardsticks:
+    """What a partition's figure is held against: time and target of rows of fitting, and the hold-out's figure."""
+
+    history: pd.DataFrame
+    at_registration: Estimate | None
+
+
+def score_columns(task: Task, classes: Sequence[Any]) -> list[str]:
+    """The columns of a table of scores: one in a regression, else one for each class."""
+    return [SCORE] if task == "regression" else [f"{SCORE}_{place}" for place in range(len(classes))]
+
+
+def as_table(spec: ModelSpec, scores: np.ndarray, classes: Sequence[Any], version: int, candidate: str) -> pa.Table:
+    """The scores of rows as they are stored: in the rows' order, with the version and the digest of its artifact."""
+    import pyarrow as pa
+
+    columns = scores.reshape(len(scores), -1).T
+    named = dict(zip(score_columns(spec.task, classes), map(pa.array, columns), strict=True))
+    artifact = pa.DictionaryArray.from_arrays(np.zeros(len(scores), np.int32), pa.array([candidate]))
+    return pa.table({**named, "version": pa.repeat(pa.scalar(version, pa.int32()), len(scores)), "candidate": artifact})
+
+
+def scored(task: Task, table: pd.DataFrame) -> np.ndarray:
+    """The scores that were stored: numbers, or a column of probabilities for each class."""
+    return table[SCORE].to_numpy() if task == "regression" else table.to_numpy()
+
+
+def measure(spec: ModelSpec, rows: Answered, against: Yardsticks) -> PerformanceReport:
+    """How good the predictions were on the rows that have a label. Raises EvaluationError where that cannot be said."""
+    part = rows.predicted
+    labelled = int(rows.target.notna().sum())
+    report = PerformanceReport(
+        model=spec.name,
+        partition=part.partition,
+        first=part.first,
+        version=part.version,
+        delivery=part.delivery,
+        labels=None,
+        metric=spec.evaluation.metric,
+        rows=part.rows,
+        labelled=labelled,
+        mature=matured(spec, labelled, part.rows),
+        at_registration=against.at_registration,
+        arrival=arrival(rows),
+        sentence="",
+    )
+    if labelled:
+        report = report.model_copy(update=_figures(spec, rows, against.history))
+    return report.model_copy(update={"sentence": _sentence(spec, report)})
+
+
+def matured(spec: ModelSpec, labelled: int, rows: int) -> bool:
+    """Whether so many labelled rows of so many are enough to judge by. Labels that come with their rows always are."""
+    return labelled > 0 and (spec.labels is None or labelled / rows >= spec.labels.matured)
+
+
+def arrival(rows: Answered) -> tuple[tuple[float, float], ...]:
+    """The share of rows whose label was known so many hours after the row's time, at most STEPS points."""
+    labelled = rows.target.notna().to_numpy()
+    if not labelled.any():
+        return ()
+    if rows.known is None:
+        return ((0.0, float(labelled.mean())),)
+    late = (rows.known[labelled] - rows.times[labelled]).dt.total_seconds().to_numpy()
+    hours = np.sort(np.maximum(late, 0)) / 3600
+    places = np.unique(np.linspace(0, len(hours) - 1, STEPS).astype(int))
+    return tuple((float(hours[place]), float((place + 1) / len(labelled))) for place in places)
+
+
+def worse_than_registered(spec: ModelSpec, report: PerformanceReport) -> bool | None:
+    """Whether the whole interval is worse than the whole of the hold-out's; None where there is nothing to compare."""
+    measured, registered = report.measured, report.at_registration
+    if not report.mature or measured is None or registered is None:
+        return None
+    return _losses(spec, measured)[0] > _losses(spec, registered)[1]
+
+
+def _losses(spec: ModelSpec, estimate: Estimate) -> tuple[float, float]:
+    """The least and the most loss within an interval."""
+    ends = [float(metrics.loss(spec.task, spec.evaluation.metric, end)) for end in (estimate.low, estimate.high)]
+    spans_zero = spec.evaluation.metric == "bias" and estimate.low < 0 < estimate.high
+    return 0.0 if spans_zero else min(ends), max(ends)
+
+
+def _figures(spec: ModelSpec, rows: Answered, history: pd.DataFrame) -> dict[str, Any]:
+    columns = score_columns(spec.task, rows.predicted.classes)
+    frame = pd.DataFrame(rows.scores.reshape(len(rows.scores), -1), columns=columns)
+    frame = frame.assign(**{spec.time.name: rows.times.array, spec.target: rows.target.array})
+    holdout = HoldOut.of(spec, frame, {rows.predicted.partition: len(frame)})
+    trial = Trial.of(spec, holdout, rows.predicted.classes)
+    answers = scored(spec.task, holdout.frame[columns])
+    judged = trial.scores(aligned(answers, rows.predicted.classes, trial.classes))
+    return {"metrics": estimates(spec, judged)[0], "baseline": _baseline(trial, history)}
+
+
+def _baseline(trial: Trial, history: pd.DataFrame) -> float | None:
+    """What the best naive guess has on the same rows, None where no old label is left to make one of."""
+    if history[trial.spec.target].isna().all():
+        return None
+    value = naive(trial, history)[1].values[trial.spec.evaluation.metric]
+    return value if np.isfinite(value) else None
+
+
+def _sentence(spec: ModelSpec, report: PerformanceReport) -> str:
+    who = f"v{report.version} on {report.partition}"
+    have = f"{report.labelled:,} of {report.rows:,} rows have a label"
+    if not report.labelled:
+        return f"{who}: {have}: nothing can be measured yet."
+    if report.measured is None:
+        reason = "one class only" if report.metric in NEEDS_TWO_CLASSES else "one value only"
+        return f"{who}: {report.metric} is undefined: {have}, of {reason}."
+    said = f"{who}: {report.metric} {report.measured}"
+    if not report.mature and spec.labels is not None:
+        share = f"{spec.labels.matured:.0%}"
+        return f"{said} so far, not mature: {have} ({report.labelled / report.rows:.0%}, {share} are asked for)."
+    parts = [f"{said}, {have}"]
+    if report.baseline is not None:
+        parts.append(f"the naive guess has {figure(report.baseline)}")
+    if report.at_registration is not None:
+        word = "worse than" if worse_than_registered(spec, report) else "no worse than"
+        parts.append(f"{word} at registration ({report.at_registration})")
+    return "; ".join(parts) + "."

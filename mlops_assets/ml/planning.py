@@ -17,7 +17,7 @@ from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 MAX_PARTITIONS = 400
 ATTEMPTS = 2
 VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
-MONITORING = ("drift_report",)
+MONITORING = ("drift_report", "predictions", "performance_report")
 TRAINING = ("trained_model", "evaluation_report", "registered_version")
 DIED = f"runs died on it {ATTEMPTS} times"
 OUTAGE = f"a service did not answer in {ATTEMPTS} runs"

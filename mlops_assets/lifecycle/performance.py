@@ -1,0 +1,323 @@
+"""`predictions`, what the champion of the moment said of every row, and `performance_report`, how right it was."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from mlops_assets.lifecycle import common, pictures
+from mlops_assets.lifecycle.judging import NO_CHAMPION
+from mlops_assets.ml import charts
+from mlops_assets.ml.artifacts import UnsafeModelError
+from mlops_assets.ml.charts import Point
+from mlops_assets.ml.code import code_version
+from mlops_assets.ml.holdout import EvaluationError, answers
+from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
+from mlops_assets.ml.performance import (
+    Answered,
+    PerformanceReport,
+    PredictedPartition,
+    Yardsticks,
+    as_table,
+    measure,
+    score_columns,
+    scored,
+    worse_than_registered,
+)
+from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import Registry, Version
+from mlops_assets.resources.reports import Reports
+from mlops_assets.resources.tables import Tables
+from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
+
+VALIDATED, PREDICTIONS, REPORT = "validated_features", "predictions", "performance_report"
+CHECK = "performs_as_registered"
+CHARTED = 12
+LEARNED = 12
+FIRST = {"dagster/priority": "10"}
+JUDGES = tuple(f"mlops_assets.ml.{name}" for name in ("baselines", "evaluation", "holdout", "metrics", "performance"))
+NOT_PREDICTED = "nothing was predicted for it: materialize predictions first."
+UNREADABLE = (CorruptBytesError, UnsafeModelError, EvaluationError, UnusablePredictionsError)
+
+
+def performance(spec: ModelSpec) -> dg.Definitions:
+    """What was predicted for each partition, and how good that was on the rows whose labels have come."""
+    return dg.Definitions(assets=[_predictions(spec), _performance_report(spec)])
+
+
+def _predictions(spec: ModelSpec) -> dg.AssetsDefinition:
+    @dg.asset(
+        **common.describe(spec, "monitoring", "scikitlearn", "deltalake"),
+        partitions_def=common.partitions_definition(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        op_tags={**FIRST, **common.compute(spec, "monitoring")},
+        code_version=code_version(spec.task, ["mlops_assets.ml.holdout"]),
+    )
+    def predictions(
+        context: dg.AssetExecutionContext,
+        validated_features: dict[str, ValidatedPartition],
+        tables: Tables,
+        records: dg.ResourceParam[Records],
+        registry: Registry,
+        tracking: Tracking,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+        """What the champion of this moment says of every validated row, in their order.
+
+        That is the newest version that has been champion and was not fitted on the partition.
+        """
+        work = Scoring(spec, tables, records, registry, tracking)
+        for partition in context.partition_keys:
+            work.score(partition, validated_features.get(partition))
+        versions = {partition: digest_of([made.rows_of, made.candidate]) for partition, made in work.made.items()}
+        metadata = {partition: _of_predictions(spec, made, tables, registry) for partition, made in work.made.items()}
+        asset_key = common.key(spec, PREDICTIONS)
+        if work.refused:
+            for partition, made in work.made.items():
+                records.put(spec.name, PREDICTIONS, made, partition)
+            yield from common.materializations(asset_key, versions, metadata)
+            what = f"{len(work.refused)} partitions cannot be predicted; the others are."
+            raise common.refusal(spec, PREDICTIONS, what, work.refused, outage=work.outage)
+        yield from common.finish(context, asset_key, work.made, versions, metadata)
+
+    return predictions
+
+
+@dataclass
+class Scoring:
+    """One run's work on a model's predictions. Every partition ends in `made` or in `refused`, with the reason."""
+
+    spec: ModelSpec
+    tables: Tables
+    records: Records
+    registry: Registry
+    tracking: Tracking
+    made: dict[str, PredictedPartition] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    pipelines: dict[int, Any] = field(default_factory=dict)
+    outage: bool = False
+
+    def score(self, partition: str, part: ValidatedPartition | None) -> None:
+        """Predict every row of one partition, and store what was said."""
+        if part is None:
+            self.refused[partition] = "there are no validated rows of it: materialize validated_features first."
+            return
+        try:
+            found = self.registry.reference_for(self.spec.name, partition)
+            if found is None:
+                self.refused[partition] = NO_CHAMPION
+            else:
+                self.made[partition] = self._scored(part, *found)
+        except UNREADABLE as error:
+            self.refused[partition] = str(error)
+        except TrackingUnavailableError as error:
+            self.refused[partition] = str(error)
+            self.outage = True
+
+    def _scored(self, part: ValidatedPartition, version: Version, candidate: Candidate) -> PredictedPartition:
+        spec = self.spec
+        if version.number not in self.pipelines:
+            self.pipelines[version.number] = self.tracking.load(candidate)
+        rows = self._rows(part, version, candidate)
+        said = answers(spec.task, self.pipelines[version.number], rows, candidate.inputs)
+        table = as_table(spec, said, candidate.classes, version.number, candidate.model_sha256)
+        commit = self.tables.write(spec.name, PREDICTIONS, part.partition, table)
+        before = self.records.get(PredictedPartition, spec.name, PREDICTIONS, part.partition)
+        return PredictedPartition(
+            model=spec.name,
+            partition=part.partition,
+            first=part.first,
+            delivery=part.delivery,
+            rows_of=part.content,
+            version=version.number,
+            candidate=candidate.model_sha256,
+            rows=part.rows_out,
+            table_version=commit.version,
+            files=commit.files,
+            classes=candidate.classes,
+            replaces=_replaced(before, version.number),
+        )
+
+    def _rows(self, part: ValidatedPartition, version: Version, candidate: Candidate) -> pd.DataFrame:
+        """What a version is given. Raises EvaluationError where the rows do not have its columns any more."""
+        try:
+            return self.tables.read(self.spec.name, VALIDATED, part.files, candidate.inputs)
+        except KeyError as error:
+            raise EvaluationError(f"v{version.number} needs a column that the rows do not have: {error}.") from error
+
+
+def _replaced(before: PredictedPartition | None, version: int) -> int | None:
+    """The version whose predictions give way: of the record before, or what that one replaced itself."""
+    if before is None:
+        return None
+    return before.replaces if before.version == version else before.version
+
+
+def _of_predictions(
+    spec: ModelSpec, made: PredictedPartition, tables: Tables, registry: Registry
+) -> dict[str, dg.MetadataValue | Any]:
+    said = f"All {made.rows:,} rows by v{made.version}."
+    return {
+        "summary": said if made.replaces is None else f"{said} They replace those of v{made.replaces}.",
+        "predicted_by_version": made.version,
+        "version": dg.MetadataValue.url(registry.url(spec.name, made.version)),
+        "candidate": made.candidate,
+        "dagster/row_count": made.rows,
+        "table_version": made.table_version,
+        "dagster/uri": tables.uri(spec.name, PREDICTIONS),
+        **({} if made.replaces is None else {"replaces_predictions_of_version": made.replaces}),
+    }
+
+
+def _performance_report(spec: ModelSpec) -> dg.AssetsDefinition:
+    asset_key = common.key(spec, REPORT)
+    decides = spec.model_dump(mode="json", include={"task", "target", "evaluation", "labels", "seed"})
+
+    @dg.asset(
+        **common.describe(spec, "monitoring", "scikitlearn"),
+        partitions_def=common.partitions_definition(spec),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        op_tags={**FIRST, **common.compute(spec, "monitoring")},
+        code_version=code_version(decides, JUDGES),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset=asset_key,
+                description="No mature figure of the run is worse than the version's hold-out, beyond both intervals.",
+            )
+        ],
+    )
+    def performance_report(
+        context: dg.AssetExecutionContext,
+        validated_features: dict[str, ValidatedPartition],
+        predictions: dict[str, PredictedPartition],
+        tables: Tables,
+        records: dg.ResourceParam[Records],
+        registry: Registry,
+        reports: Reports,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+        """How good the predictions were on the rows whose labels have come, and whether enough of them have."""
+        work = Measuring(spec, tables, records, registry)
+        for partition in context.partition_keys:
+            work.measure(partition, validated_features.get(partition), predictions.get(partition))
+        versions = {partition: report.digest() for partition, report in work.made.items()}
+        metadata = {partition: _of_report(spec, report, work, reports) for partition, report in work.made.items()}
+        if work.refused:
+            for partition, report in work.made.items():
+                records.put(spec.name, REPORT, report, partition)
+            yield from common.materializations(asset_key, versions, metadata)
+            what = f"The performance on {len(work.refused)} partitions cannot be measured; on the others it is."
+            raise common.refusal(spec, REPORT, what, work.refused, outage=work.outage)
+        checks = list(_checks(spec, work.made))
+        yield from common.finish(context, asset_key, work.made, versions, metadata, check_results=checks)
+
+    return performance_report
+
+
+@dataclass
+class Measuring:
+    """One run's work on a model's reports. Every partition ends in `made` or in `refused`, with the reason."""
+
+    spec: ModelSpec
+    tables: Tables
+    records: Records
+    registry: Registry
+    made: dict[str, PerformanceReport] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    yardsticks: dict[int, Yardsticks] = field(default_factory=dict)
+    outage: bool = False
+
+    def measure(self, partition: str, part: ValidatedPartition | None, predicted: PredictedPartition | None) -> None:
+        """Measure what was predicted for one partition by the labels that there are."""
+        if part is None or predicted is None:
+            self.refused[partition] = NOT_PREDICTED
+            return
+        if predicted.rows_of != part.content:
+            self.refused[partition] = "its rows have changed since they were predicted: materialize predictions first."
+            return
+        try:
+            self.made[partition] = measure(self.spec, self._answered(part, predicted), self._against(predicted))
+        except UNREADABLE as error:
+            self.refused[partition] = str(error)
+        except TrackingUnavailableError as error:
+            self.refused[partition] = str(error)
+            self.outage = True
+
+    def _answered(self, part: ValidatedPartition, predicted: PredictedPartition) -> Answered:
+        spec = self.spec
+        rows = self.tables.read(spec.name, VALIDATED, part.files, [spec.time.name, spec.target])
+        columns = score_columns(spec.task, predicted.classes)
+        said = scored(spec.task, self.tables.read(spec.name, PREDICTIONS, predicted.files, columns))
+        return Answered(predicted, rows[spec.time.name], rows[spec.target], said)
+
+    def _against(self, predicted: PredictedPartition) -> Yardsticks:
+        """What the figures of one version are held against, read once a version."""
+        if predicted.version not in self.yardsticks:
+            [version] = [each for each in self.registry.versions(self.spec.name) if each.number == predicted.version]
+            self.yardsticks[predicted.version] = self._yardsticks(version)
+        return self.yardsticks[predicted.version]
+
+    def _yardsticks(self, version: Version) -> Yardsticks:
+        spec = self.spec
+        learned = self.registry.candidate(version).manifest.fitted_partitions[-LEARNED:]
+        parts = self.records.some(ValidatedPartition, spec.name, VALIDATED, learned).values()
+        files = {path: sha256 for part in parts for path, sha256 in part.files.items()}
+        history = self.tables.read(spec.name, VALIDATED, files, [spec.time.name, spec.target])
+        return Yardsticks(history, pictures.at_registration(spec, version))
+
+
+def _of_report(spec: ModelSpec, report: PerformanceReport, work: Measuring, reports: Reports) -> dict[str, Any]:
+    path = f"{report.model}/performance/{report.partition}-v{report.version}.json"
+    measured, registered = report.measured, report.at_registration
+    return {
+        "summary": report.sentence,
+        "mature": report.mature,
+        "rows": report.rows,
+        "labelled_rows": report.labelled,
+        "labelled_share": report.labelled / report.rows,
+        "predicted_by_version": report.version,
+        "version": dg.MetadataValue.url(work.registry.url(spec.name, report.version)),
+        **({} if measured is None else {report.metric: measured.value, "interval": str(measured)}),
+        **({} if report.baseline is None else {"naive_baseline": report.baseline}),
+        **({} if registered is None else {"at_registration": str(registered)}),
+        **{name: dg.MetadataValue.md(charts.markdown(svg, name)) for name, svg in _pictures(spec, report, work)},
+        "report_json": dg.MetadataValue.url(reports.save(path, report.model_dump_json(indent=1))),
+    }
+
+
+def _pictures(spec: ModelSpec, report: PerformanceReport, work: Measuring) -> Iterator[tuple[str, str]]:
+    """The metric over the newest partitions, in the newest of the run; and when the labels came, where they are late."""
+    if report.partition == list(work.made)[-1]:
+        known = work.records.all(PerformanceReport, spec.name, REPORT, CHARTED) | work.made
+        yield f"{report.metric}_over_partitions", _over_partitions(spec, known)
+
+
+def _over_partitions(spec: ModelSpec, known: Mapping[str, PerformanceReport]) -> str:
+    newest = sorted(known.values(), key=lambda each: each.first)[-CHARTED:]
+    points = [
+        Point(each.partition, found.value, found.low, found.high, settled=each.mature)
+        for each in newest
+        if (found := each.measured) is not None
+    ]
+    metric = spec.evaluation.metric
+    better = "nearer to zero" if metric == "bias" else METRICS[spec.task][metric]
+    return charts.line(points, f"{metric} over partitions ({better} is better; hollow: not mature)")
+
+
+def _checks(spec: ModelSpec, made: Mapping[str, PerformanceReport]) -> Iterator[dg.AssetCheckResult]:
+    """One result over all partitions of the run that can be compared; none where no figure is mature."""
+    judged = {partition: worse_than_registered(spec, report) for partition, report in made.items()}
+    compared = {partition: worse for partition, worse in judged.items() if worse is not None}
+    if compared:
+        worse = {partition: made[partition].sentence for partition, found in compared.items() if found}
+        yield dg.AssetCheckResult(
+            check_name=CHECK,
+            passed=not worse,
+            severity=dg.AssetCheckSeverity.WARN,
+            metadata={"compared": len(compared), "worse": dg.MetadataValue.json(worse)},
+        )
