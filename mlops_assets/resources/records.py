@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mlops_assets.ml.spec import PARTITION_KEY, Value, digest_of
 from mlops_assets.resources.blobs import CorruptBytesError, filesystem, write_atomically
 
 Record = TypeVar("Record", bound=Value)
 UNPARTITIONED = "latest"
+
+
+class OutdatedRecordError(CorruptBytesError):
+    """A record that is whole, and was written by a version of this package that knew other fields."""
 
 
 class Records(dg.ConfigurableIOManager):
@@ -31,7 +37,10 @@ class Records(dg.ConfigurableIOManager):
         write_atomically(self.root, _path(model, asset, partition), iter([text.encode()]))
 
     def get(self, kind: type[Record], model: str, asset: str, partition: str = UNPARTITIONED) -> Record | None:
-        """The record of an asset (and partition), None where there is none. Raises CorruptBytesError when changed."""
+        """The record of an asset (and partition), None where there is none.
+
+        Raises CorruptBytesError when it was changed, and OutdatedRecordError when it is of another format.
+        """
         system, base = filesystem(self.root)
         path = f"{base}/{_path(model, asset, partition)}"
         try:
@@ -39,7 +48,17 @@ class Records(dg.ConfigurableIOManager):
                 text = stream.read()
         except FileNotFoundError:
             return None
-        return kind.model_validate(_verified(text, path))
+        content = _verified(text, path)
+        try:
+            return kind.model_validate(content)
+        except ValidationError as error:
+            raise OutdatedRecordError(_outdated(model, asset, partition, error)) from error
+
+    def remove(self, model: str, asset: str, partition: str) -> None:
+        """Forget the record of an asset and partition, where there is one."""
+        system, base = filesystem(self.root)
+        with suppress(FileNotFoundError):
+            system.delete_file(f"{base}/{_path(model, asset, partition)}")
 
     def all(self, kind: type[Record], model: str, asset: str, newest: int | None = None) -> dict[str, Record]:
         """Every partition's record of an asset (or the `newest` last), by partition key in ascending order."""
@@ -98,6 +117,23 @@ def _path(model: str, asset: str, partition: str) -> str:
     if not PARTITION_KEY.fullmatch(partition):
         raise ValueError(f"{model}/{asset}: {partition!r} is not a partition key; allowed are {PARTITION_KEY.pattern}.")
     return f"records/{model}/{asset}/{partition}.json"
+
+
+def _outdated(model: str, asset: str, partition: str, error: ValidationError) -> str:
+    """What a record lacks or has too much, by field, and what to do about it. Values are not shown."""
+    where = f"{model}/{asset}" if partition == UNPARTITIONED else f"{model}/{asset}[{partition}]"
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    missing = [".".join(map(str, each["loc"])) for each in found if each["type"] == "missing"]
+    others = [
+        ": ".join(filter(None, [".".join(map(str, each["loc"])), each["msg"].removeprefix("Value error, ")]))
+        for each in found
+        if each["type"] != "missing"
+    ]
+    faults = [f"it lacks {', '.join(missing)}"] * bool(missing) + others
+    return (
+        f"The record of {where} was written by another version of this package: {'; '.join(faults).rstrip('.')}. "
+        f"Materialize {asset}{'' if partition == UNPARTITIONED else f' of {partition}'} again."
+    )
 
 
 def _verified(text: bytes, path: str) -> Any:

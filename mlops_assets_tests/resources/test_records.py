@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.ml.spec import Value
 from mlops_assets.resources.blobs import CorruptBytesError
-from mlops_assets.resources.records import Records
+from mlops_assets.resources.records import OutdatedRecordError, Records
 
 
 class Note(Value):
@@ -67,6 +67,49 @@ def test_half_a_record_is_refused(records, tmp_path):
     path.write_bytes(path.read_bytes()[:-20])
     with pytest.raises(CorruptBytesError, match="not a record any more"):
         records.get(Note, "toy", "notes")
+
+
+class Measurement(Value):
+    """A note as a later version of the code writes it."""
+
+    text: str
+    unit: str
+    places: tuple[int, ...]
+
+
+def test_a_record_of_an_older_format_is_refused_with_what_it_lacks_and_what_to_do(records):
+    records.put("toy", "notes", Note(text="secret"), "2024-01-01")
+    with pytest.raises(OutdatedRecordError) as refused:
+        records.get(Measurement, "toy", "notes", "2024-01-01")
+    assert "toy/notes[2024-01-01] was written by another version of this package" in str(refused.value)
+    assert "Measurement has no field 'number'" in str(refused.value)
+    assert str(refused.value).endswith("Materialize notes of 2024-01-01 again.")
+    assert "secret" not in str(refused.value)
+
+
+def test_a_record_of_an_unpartitioned_asset_that_lacks_fields_names_every_one_of_them(records):
+    class Short(Value):
+        text: str
+
+    records.put("toy", "note", Short(text="secret"))
+    with pytest.raises(OutdatedRecordError) as refused:
+        records.get(Measurement, "toy", "note")
+    assert str(refused.value) == (
+        "The record of toy/note was written by another version of this package: it lacks unit, places. "
+        "Materialize note again."
+    )
+
+
+def test_a_record_with_a_value_of_another_kind_names_the_field_and_not_the_value(records):
+    class Other(Value):
+        text: str
+        unit: str
+        places: str
+
+    records.put("toy", "note", Other(text="", unit="m", places="secret"))
+    with pytest.raises(OutdatedRecordError, match=r"places: Input should be a valid tuple") as refused:
+        records.get(Measurement, "toy", "note")
+    assert "secret" not in str(refused.value)
 
 
 def test_assets_hand_records_on_by_partition(records):
