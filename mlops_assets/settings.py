@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from mlops_assets.ml.uris import holds_password
+
+MOST = 1e6
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,31 @@ DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
 
-ALL = (HOME, LANDING, TRACKING_URI, MLFLOW_UI, DAGSTER_UI, REPORTS_UI, COMPUTE_PROVIDER, DAGSTER_HOME)
+RUNBOOKS = Setting(
+    "MLOPS_RUNBOOKS", "Where a person finds docs/runbooks: messages name <it>/<kind of alert>.md.", "docs/runbooks"
+)
+ALERTS = Setting(
+    "MLOPS_ALERTS",
+    "Where alerts are told: URIs of apprise with a space between them, or file:/path, a file that holds them.",
+    "",
+)
+ALERTS_AGAIN = Setting("MLOPS_ALERTS_AGAIN_HOURS", "After how many hours an alert that lasts is told again.", "24")
+STUCK = Setting("MLOPS_STUCK_MINUTES", "How many minutes a run may be queued, starting or under way.", "120")
+
+ALL = (
+    HOME,
+    LANDING,
+    TRACKING_URI,
+    MLFLOW_UI,
+    DAGSTER_UI,
+    REPORTS_UI,
+    COMPUTE_PROVIDER,
+    DAGSTER_HOME,
+    RUNBOOKS,
+    ALERTS,
+    ALERTS_AGAIN,
+    STUCK,
+)
 
 LIBRARIES = (
     Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
@@ -89,6 +117,10 @@ class SecretInUriError(ValueError):
     """A URI holds a password, and would carry it into metadata, messages and the UI."""
 
 
+class NoNumberError(ValueError):
+    """A setting that counts something is no such number."""
+
+
 def home() -> str:
     """The storage root: an absolute path, or an object-store URI without a trailing slash."""
     return _absolute(_without_password(HOME))
@@ -107,6 +139,26 @@ def tracking_uri() -> str:
 def dagster_home() -> str:
     """The folder of Dagster's configuration and history."""
     return _absolute(_within_home(DAGSTER_HOME.value()))
+
+
+def alerts_again() -> timedelta:
+    """After how long an alert that lasts is told again."""
+    return timedelta(hours=_positive(ALERTS_AGAIN))
+
+
+def stuck_after() -> timedelta:
+    """How long a run may be queued, starting or under way."""
+    return timedelta(minutes=_positive(STUCK))
+
+
+def _positive(setting: Setting) -> float:
+    try:
+        number = float(setting.value())
+    except ValueError:
+        number = math.nan
+    if not 0 < number < MOST:
+        raise NoNumberError(f"{setting.name} must be a number above 0 and below {MOST:g}; it is {setting.value()!r}.")
+    return number
 
 
 def _without_password(setting: Setting) -> str:

@@ -1,0 +1,113 @@
+"""Alerts: raised by whoever sees something, told to a person apart from that. What keeps them is in outbox.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from itertools import chain
+
+import dagster as dg
+
+from mlops_assets.ml.alerts import Alert, Kind, Known, Telling, is_news
+from mlops_assets.resources.channels import Channel, channels, send
+from mlops_assets.resources.outbox import Clock, Over, Round, Shelves, Tell, Work
+
+
+class Alerts(dg.ConfigurableResource):
+    """What a person has to know, kept under `root`. `ui` is where links lead, `runbooks` where the runbooks are found.
+
+    The channels are no part of it: they are read from the environment when they are used, so that no configuration of
+    Dagster holds a secret.
+    """
+
+    root: str
+    ui: str
+    runbooks: str = "docs/runbooks"
+    again_hours: float = 24.0
+
+    def raise_(self, alert: Alert) -> bool:
+        """Keep an alert to be told, and return whether it is news. Safe to repeat: what was seen before is none."""
+        new, known = self._shelves.get(Alert, "new", alert.name), self._known(alert.name)
+        last = max((each.raised for each in (new, known.alert if known else None) if each is not None), default=None)
+        resolved = self._resolved(alert.name, known)
+        if not is_news(alert.raised, last, resolved, timedelta(hours=self.again_hours)):
+            return False
+        self._shelves.put("new", alert.name, alert)
+        return True
+
+    def resolve(self, names: Iterable[str], at: datetime) -> None:
+        """The alerts of these names were over then. Of those that are not open nothing is said."""
+        for name in sorted(set(names) & {*self._shelves.names("new"), *self._shelves.names("open")}):
+            over = self._shelves.get(Over, "resolved", name)
+            if over is None or over.at < at:
+                self._shelves.put("resolved", name, Over(at=at))
+
+    def hold(self, kinds: Sequence[Kind], alerts: Sequence[Alert], at: datetime) -> list[Alert]:
+        """These are all alerts of these kinds that are true now: raise them, resolve any other. Those that are news."""
+        true, prefixes = {alert.name for alert in alerts}, tuple(f"{kind}-" for kind in kinds)
+        self.resolve([name for name in self.open_names() if name.startswith(prefixes) and name not in true], at)
+        return [alert for alert in alerts if self.raise_(alert)]
+
+    def open_names(self) -> set[str]:
+        """The names of the alerts that are not over. Nothing is read for it."""
+        names = self._shelves.names
+        return {*names("new"), *names("open")} - set(names("resolved"))
+
+    def open(self) -> list[Known]:
+        """The alerts that are not over, newest first."""
+        told, new = self._shelves.all(Known, "open"), self._shelves.all(Alert, "new")
+        found = told | {name: Known(alert=alert, since=alert.raised) for name, alert in new.items() if name not in told}
+        over = set(self._shelves.names("resolved"))
+        return _newest_first(known for name, known in found.items() if name not in over)
+
+    def past(self) -> list[Known]:
+        """The alerts that are over, newest first."""
+        return _newest_first(self._shelves.all(Known, "past").values())
+
+    def tellings(self, newest: int) -> list[Telling]:
+        """The newest messages and what became of them, newest first."""
+        shelf = {name: shelf for shelf in ("told", "outbox") for name in self._shelves.names(shelf)}
+        found = (self._shelves.get(Telling, shelf[name], name) for name in sorted(shelf, reverse=True)[:newest])
+        return [telling for telling in found if telling is not None]
+
+    def run_url(self, run_id: str) -> str:
+        """Where a person sees a run."""
+        return f"{self.ui}/runs/{run_id}"
+
+    def asset_url(self, key: dg.AssetKey, partition: str | None = None, check: str | None = None) -> str:
+        """Where a person sees an asset, one of its partitions, or one of its checks."""
+        page = f"{self.ui}/assets/{'/'.join(key.path)}"
+        if check is not None:
+            return f"{page}?view=checks&checkDetail={check}"
+        return page if partition is None else f"{page}?view=partitions&partition={partition}"
+
+    def deliver(
+        self,
+        clock: Clock,
+        owners: Mapping[str, str] | None = None,
+        to: Callable[[], Sequence[Channel]] = channels,
+        tell: Tell = send,
+    ) -> Round:
+        """Make messages of what is new and try what is due. Where another process is at it, nothing is done.
+
+        `owners` says who owns a model. Raises ChannelError where MLOPS_ALERTS cannot be read: what was raised stays.
+        """
+        with self._shelves.alone() as alone:
+            if not alone:
+                return Round(busy=True)
+            return Work(self._shelves, to(), self.runbooks, tell, clock).do(owners or {})
+
+    @property
+    def _shelves(self) -> Shelves:
+        return Shelves(self.root)
+
+    def _known(self, name: str) -> Known | None:
+        return self._shelves.get(Known, "open", name) or self._shelves.get(Known, "past", name)
+
+    def _resolved(self, name: str, known: Known | None) -> datetime | None:
+        over = self._shelves.get(Over, "resolved", name)
+        return max(chain([over.at] if over else [], [known.resolved] if known and known.resolved else []), default=None)
+
+
+def _newest_first(known: Iterable[Known]) -> list[Known]:
+    return sorted(known, key=lambda each: each.alert.raised, reverse=True)
