@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -19,13 +19,15 @@ from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import (
     Candidate,
+    Choice,
     Fitted,
     Split,
     TrainingError,
+    choose,
     fit,
     manifest,
     needed_inputs,
-    split,
+    splits,
 )
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
@@ -40,8 +42,9 @@ from mlops_assets.resources.tracking import (
 )
 
 VALIDATED = "validated_features"
+STANDS = "stands_on_current_data"
 SHOWN = 15
-FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "leaks", "training"))
+FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "holdout", "leaks", "training"))
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
 
 
@@ -53,6 +56,13 @@ def training(spec: ModelSpec) -> dg.Definitions:
         deps=[key(spec, VALIDATED)],
         code_version=_code_version(spec),
         op_tags=compute(spec, "training"),
+        check_specs=[
+            dg.AssetCheckSpec(
+                STANDS,
+                asset=key(spec, "trained_model"),
+                description="Nothing that the model learned from was corrected after it had learned from it.",
+            )
+        ],
     )
     def trained_model(
         context: dg.AssetExecutionContext,
@@ -60,22 +70,23 @@ def training(spec: ModelSpec) -> dg.Definitions:
         tables: Tables,
         blobs: Blobs,
         tracking: Tracking,
-    ) -> dg.MaterializeResult[Candidate]:
+    ) -> Iterator[dg.MaterializeResult]:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
         try:
-            parts = split(_validated(spec, records), spec)
+            offered = splits(_validated(spec, records), spec)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
-                fitted, seconds = _fit(spec, parts, tables)
-                candidate = _keep(spec, parts, fitted, seconds, run, blobs, tracking)
+                choice, fitted, seconds = _fit(spec, offered, tables)
+                candidate = _keep(spec, choice.parts, fitted, seconds, run, blobs, tracking)
         except TrackingUnavailableError as error:
             raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
         except (TrainingError, LeakError, UnsafeModelError) as error:
             raise dg.Failure(f"No model was trained: {error}", allow_retries=False) from error
-        return dg.MaterializeResult(
+        yield dg.MaterializeResult(
             value=candidate,
             data_version=dg.DataVersion(candidate.model_sha256),
-            metadata=_metadata(candidate, fitted, run),
+            metadata=_metadata(candidate, fitted, run) | _tried(choice),
+            check_results=[dg.AssetCheckResult(check_name=STANDS, passed=True)],
         )
 
     return dg.Definitions(assets=[trained_model])
@@ -100,18 +111,23 @@ def _code_version(spec: ModelSpec) -> str:
 
 def _validated(spec: ModelSpec, records: Records) -> dict[str, ValidatedPartition]:
     """The validated partitions that training may look at. Batches are in no order until they are read: all of them."""
-    newest = None if spec.partitions.every == "batch" else spec.training.window
+    newest = None if spec.partitions.every == "batch" else spec.training.widest
     return records.all(ValidatedPartition, spec.name, VALIDATED, newest)
 
 
-def _fit(spec: ModelSpec, parts: Split, tables: Tables) -> tuple[Fitted, float]:
-    """The fitted model and the CPU seconds that it took, from the columns that it needs."""
+def _fit(spec: ModelSpec, offered: Sequence[Split], tables: Tables) -> tuple[Choice, Fitted, float]:
+    """The choice of a window, the model fitted on it, and the CPU seconds of both, from the columns that are needed."""
     started = time.process_time()
     contract = load_contract(spec.contract)
     given = needed_inputs(spec, inputs(contract, spec))
-    files = {path: sha256 for part in parts.fitted for path, sha256 in part.files.items()}
-    rows = tables.read(spec.name, VALIDATED, files, [*given, spec.target])
-    return fit(rows, spec, given, pii_columns(contract)), time.process_time() - started
+
+    def read(parts: Sequence[ValidatedPartition], *more: str) -> pd.DataFrame:
+        files = {path: sha256 for part in parts for path, sha256 in part.files.items()}
+        return tables.read(spec.name, VALIDATED, files, [*dict.fromkeys([*given, spec.target, *more])])
+
+    choice = choose(offered, spec, given, lambda parts: read(parts, spec.time.name))
+    fitted = fit(read(choice.parts.fitted), spec, given, pii_columns(contract))
+    return choice, fitted, time.process_time() - started
 
 
 def _keep(
@@ -160,6 +176,14 @@ def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[
         "fit_cpu_seconds": candidate.cpu_seconds,
         "manifest": dg.MetadataValue.json(made_of.model_dump(mode="json")),
     }
+
+
+def _tried(choice: Choice) -> Mapping[str, Any]:
+    """How each window did where several are declared: the loss on the newest partition of fitting."""
+    if not choice.losses:
+        return {}
+    rows = [{"fitted_partitions": size, "loss": f"{loss:.6g}"} for size, loss in choice.losses.items()]
+    return {"windows_tried": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])}
 
 
 def _picture(importance: Mapping[str, float]) -> str:

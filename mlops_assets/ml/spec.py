@@ -43,6 +43,7 @@ Stage = Literal["data", "validation", "training", "evaluation", "registration", 
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
 Names = Annotated[tuple[str, ...], AfterValidator(_once)]
 CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
+Window = Annotated[int, Field(ge=2)] | None
 PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
 
@@ -226,13 +227,37 @@ class Estimator(Value):
 class Training(Value):
     """Which partitions a candidate learns from.
 
-    `window` is the number of newest partitions used, hold-out included (all when null). Columns `known_in_advance` may
-    tell the target by themselves; any other that does is refused as a leak.
+    `window` is the number of newest partitions used, hold-out included (all when null), or several of them: each
+    training then tries all on the newest of the partitions that it learns from, and takes the best. Columns
+    `known_in_advance` may tell the target by themselves; any other that does is refused as a leak.
     """
 
-    window: int | None = Field(default=None, ge=2)
+    window: Window | tuple[Window, ...] = None
     min_partitions: int = Field(default=3, ge=2)
     known_in_advance: Names = ()
+
+    @model_validator(mode="after")
+    def _windows_differ(self) -> Self:
+        if len(set(self.windows)) < len(self.windows) or self.window == ():
+            raise ValueError("training.window: name one window, or several different ones.")
+        if any(window is not None and window < self.min_partitions for window in self.windows):
+            raise ValueError("training.window must not be smaller than training.min_partitions.")
+        return self
+
+    @property
+    def windows(self) -> tuple[int | None, ...]:
+        """The windows that are tried, in the order in which they are declared."""
+        return self.window if isinstance(self.window, tuple) else (self.window,)
+
+    @property
+    def narrowest(self) -> int | None:
+        """The window that all others hold; None where that is everything."""
+        return min((window for window in self.windows if window is not None), default=None)
+
+    @property
+    def widest(self) -> int | None:
+        """The window that holds all others; None where that is everything."""
+        return None if None in self.windows else max(window for window in self.windows if window is not None)
 
 
 class Evaluation(Value):
@@ -389,8 +414,6 @@ class ModelSpec(Value):
             raise ValueError(
                 "training.min_partitions must exceed evaluation.holdout, or nothing is left to learn from."
             )
-        if self.training.window is not None and self.training.window < self.training.min_partitions:
-            raise ValueError("training.window must not be smaller than training.min_partitions.")
         named = isinstance(self.source, FileSource) and any("{partition" in p for p in self.source.files)
         if self.partitions.every == "batch" and not named:
             raise ValueError("batch partitions need a source pattern with {partition}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import math
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
 from mlops_assets.ml.code import digest_of_files, own_modules, source_file
+from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers
 from mlops_assets.ml.leaks import refuse_leaks
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.monitoring import predictions, reference_profile
@@ -81,6 +84,17 @@ class Split(NamedTuple):
     holdout: tuple[ValidatedPartition, ...]
 
 
+Reader = Callable[[Sequence[ValidatedPartition]], pd.DataFrame]
+"""Reads the rows of partitions, one after the other: the inputs, the target and the time."""
+
+
+class Choice(NamedTuple):
+    """The split that was chosen, and the loss of each that was tried, by how many partitions it would learn from."""
+
+    parts: Split
+    losses: dict[int, float]
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A fitted model: the artifact, the pipeline read back from it, and what fitting showed.
@@ -100,22 +114,37 @@ class Fitted:
     sample: pd.DataFrame
 
 
-def in_window(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> list[ValidatedPartition]:
-    """The partitions that training may see: the newest by the time of their first row, of those that have rows."""
+def in_window(validated: Mapping[str, ValidatedPartition], window: int | None) -> list[ValidatedPartition]:
+    """The `window` newest partitions by the time of their first row (all when None), of those that have rows."""
     ordered = oldest_first(part for part in validated.values() if part.rows_out)
-    return ordered if spec.training.window is None else ordered[-spec.training.window :]
+    return ordered if window is None else ordered[-window:]
 
 
-def split(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> Split:
-    """The newest partitions by the time of their first row: the last ones judge, the others are learned from."""
-    window = in_window(validated, spec)
-    if len(window) < spec.training.min_partitions:
+def splits(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> tuple[Split, ...]:
+    """For each declared window its partitions by the time of their first row: the last judge, the others teach.
+
+    Of windows that hold the same partitions, as all do in the beginning, the first stands for all.
+    """
+    found = in_window(validated, spec.training.widest)
+    if len(found) < spec.training.min_partitions:
         raise TrainingError(
-            f"{spec.name}: {len(window)} partitions are validated, training.min_partitions asks for "
+            f"{spec.name}: {len(found)} partitions are validated, training.min_partitions asks for "
             f"{spec.training.min_partitions}. Materialize more of validated_features first."
         )
     holdout = spec.evaluation.holdout
-    return Split(tuple(window[:-holdout]), tuple(window[-holdout:]))
+    sizes = dict.fromkeys(min(window or len(found), len(found)) for window in spec.training.windows)
+    return tuple(Split(tuple(found[-size:-holdout]), tuple(found[-holdout:])) for size in sizes)
+
+
+def choose(offered: Sequence[Split], spec: ModelSpec, inputs: Sequence[str], read: Reader) -> Choice:
+    """The split to learn from: each is tried on the newest partition that it would learn from, without learning it.
+
+    The hold-out is not looked at. The least loss by the deciding metric wins, and the first of equals.
+    """
+    if len(offered) == 1:
+        return Choice(offered[0], {})
+    losses = {len(parts.fitted): _tried(parts, spec, inputs, read) for parts in offered}
+    return Choice(min(offered, key=lambda parts: losses[len(parts.fitted)]), losses)
 
 
 def needed_inputs(spec: ModelSpec, inputs: Iterable[str]) -> tuple[str, ...]:
@@ -207,6 +236,28 @@ def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
             return pipeline(spec).fit(rows, target)
         except ValueError as error:
             raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
+
+
+def _tried(parts: Split, spec: ModelSpec, inputs: Sequence[str], read: Reader) -> float:
+    """The loss on the newest partition of fitting, learned from those before it; infinite where it cannot be told."""
+    from threadpoolctl import threadpool_limits
+
+    *before, newest = parts.fitted
+    if not before:
+        return math.inf
+    try:
+        rows = _labelled(read(before), spec)
+        model = _fitted(rows[list(inputs)], _plain(rows[spec.target], spec.task), spec)
+        judged = HoldOut.of(spec, read([newest]), {newest.partition: newest.rows_out})
+        classes = () if spec.task == "regression" else tuple(model.classes_.tolist())
+        trial = Trial.of(spec, judged, classes)
+        with threadpool_limits(1, "openmp"):
+            predicted = aligned(answers(spec.task, model, judged.frame, inputs), classes, trial.classes)
+        found = metrics.values(spec.task, trial.actual, predicted)
+    except (TrainingError, EvaluationError, metrics.UnusablePredictionsError):
+        return math.inf
+    metric = spec.evaluation.metric
+    return float(metrics.loss(spec.task, metric, found[metric])) if metric in found else math.inf
 
 
 def _labelled(rows: pd.DataFrame, spec: ModelSpec) -> pd.DataFrame:

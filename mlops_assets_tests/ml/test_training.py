@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlops_assets.ml import training
 from mlops_assets.ml.monitoring import PREDICTION
 from mlops_assets.ml.profiles import Profile
-from mlops_assets.ml.training import TrainingError, code_digest, environment, fit, lock_digest, manifest, split
+from mlops_assets.ml.training import TrainingError, code_digest, environment, fit, lock_digest, manifest, splits
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
 from mlops_assets_tests.ml.test_features import rows
@@ -61,33 +61,33 @@ def names(parts):
 def test_the_newest_partitions_by_time_judge_whatever_their_names():
     parts = {"a": partition("a", 9), "b": partition("b", 2), "c": partition("c", 5), "d": partition("d", 7)}
     spec = declared(evaluation={"metric": "mae", "holdout": 2})
-    assert names(split(parts, spec)) == [["b", "c"], ["d", "a"]]
+    assert names(splits(parts, spec)[0]) == [["b", "c"], ["d", "a"]]
 
 
 @pytest.mark.parametrize(("window", "fitted"), [(None, ["p01", "p02", "p03", "p04"]), (4, ["p02", "p03", "p04"])])
 def test_the_window_counts_the_hold_out(window, fitted):
     spec = declared(training={"window": window, "min_partitions": 3})
-    assert names(split(validated(1, 2, 3, 4, 5), spec)) == [fitted, ["p05"]]
+    assert names(splits(validated(1, 2, 3, 4, 5), spec)[0]) == [fitted, ["p05"]]
 
 
 @pytest.mark.parametrize(("count", "enough"), [(2, False), (3, True)])
 def test_too_few_partitions_are_refused_with_the_numbers(count, enough):
     parts = validated(*range(1, count + 1))
     if enough:
-        assert len(split(parts, declared()).fitted) == count - 1
+        assert len(splits(parts, declared())[0].fitted) == count - 1
     else:
         with pytest.raises(TrainingError, match=r"toy: 2 partitions are validated, training.min_partitions asks for 3"):
-            split(parts, declared())
+            splits(parts, declared())[0]
 
 
 def test_a_partition_of_which_everything_was_quarantined_is_not_counted():
     parts = {**validated(1, 2, 3), "empty": partition("empty", 9, rows_out=0)}
-    assert names(split(parts, declared()))[1] == ["p03"]
+    assert names(splits(parts, declared())[0])[1] == ["p03"]
 
 
 @given(days=st.lists(st.integers(1, 28), unique=True, min_size=3, max_size=20), holdout=st.integers(1, 2))
 def test_no_partition_is_on_both_sides_and_no_judge_is_older_than_what_was_learned(days, holdout):
-    fitted, judging = split(validated(*days), declared(evaluation={"metric": "mae", "holdout": holdout}))
+    fitted, judging = splits(validated(*days), declared(evaluation={"metric": "mae", "holdout": holdout}))[0]
     assert len(judging) == holdout
     assert max(part.first for part in fitted) < min(part.first for part in judging)
     assert len(fitted) + len(judging) == len(days)
@@ -180,7 +180,7 @@ def test_what_the_estimator_refuses_is_said_with_the_models_name():
 
 
 def test_the_manifest_names_every_delivery_and_what_was_kept_for_judging():
-    parts = split(validated(1, 2, 3), declared())
+    parts = splits(validated(1, 2, 3), declared())[0]
     made = manifest(declared(), parts)
     assert made.deliveries == {"p01": "delivery-p01", "p02": "delivery-p02", "p03": "delivery-p03"}
     assert (made.fitted_partitions, made.holdout_partitions) == (("p01", "p02"), ("p03",))
@@ -193,14 +193,14 @@ def test_the_manifest_names_every_delivery_and_what_was_kept_for_judging():
     "changes", [{"seed": 8}, {"estimator": CLASSIFIER}, {"training": {"window": 3, "min_partitions": 3}}]
 )
 def test_another_declaration_is_another_manifest(changes):
-    parts = split(validated(1, 2, 3), declared())
+    parts = splits(validated(1, 2, 3), declared())[0]
     assert manifest(declared(**changes), parts).digest() != manifest(declared(), parts).digest()
 
 
 def test_changed_content_is_another_manifest_though_the_delivery_is_the_same():
     parts = validated(1, 2, 3)
     changed = parts | {"p02": parts["p02"].model_copy(update={"files": {"p02.parquet": "other"}})}
-    assert manifest(declared(), split(parts, declared())) != manifest(declared(), split(changed, declared()))
+    assert manifest(declared(), splits(parts, declared())[0]) != manifest(declared(), splits(changed, declared())[0])
 
 
 def test_the_code_digest_covers_the_contract_and_the_functions_that_are_declared():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mlops_assets.ml.spec import ModelSpec
-from mlops_assets.ml.training import Candidate, Fitted, Manifest, fit, manifest, split
+from mlops_assets.ml.training import Candidate, Fitted, Manifest, fit, manifest, splits
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import empty_database
@@ -27,7 +27,7 @@ class Trained(NamedTuple):
 def trained(seed: int = 0) -> Trained:
     """The toy's model on 300 rows, by the quickest of estimators."""
     spec = toy.spec("/nowhere", estimator={"path": "sklearn.linear_model.Ridge"})
-    return Trained(spec, fit(rows(300, seed), spec, INPUTS), manifest(spec, split(validated(1, 2, 3), spec)))
+    return Trained(spec, fit(rows(300, seed), spec, INPUTS), manifest(spec, splits(validated(1, 2, 3), spec)[0]))
 
 
 def tracking_in(folder: Path) -> Tracking:
