@@ -110,11 +110,11 @@ class Workshop:
 
     @cached_property
     def definitions(self) -> dg.Definitions:
-        """Every stage of the toy model, with the real resources on this home."""
-        from mlops_assets.lifecycle import lifecycle
+        """Every stage of the toy model and what watches it, with the real resources on this home."""
+        from mlops_assets.lifecycle import lifecycle, watching
 
         wiring = dg.Definitions(resources=self.resources, executor=dg.in_process_executor)
-        return dg.Definitions.merge(lifecycle(self.spec), wiring)
+        return dg.Definitions.merge(lifecycle(self.spec), watching([self.spec]), wiring)
 
     def run(
         self,

@@ -9,12 +9,14 @@ from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.monitoring import monitoring
 from mlops_assets.lifecycle.performance import performance
 from mlops_assets.lifecycle.registration import registration
+from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
+from mlops_assets.lifecycle.retraining import retraining
 from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
-STAGES = (data, validation, training, evaluation, registration, monitoring, performance)
-WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = ()
+STAGES = (data, validation, training, evaluation, registration, monitoring, performance, retraining)
+WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (retrain_on_decision,)
 
 
 def lifecycle(spec: ModelSpec) -> dg.Definitions:

@@ -8,9 +8,20 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from pydantic import ValidationError
 
-from mlops_assets.lifecycle.common import going_on, key, partitions_definition
-from mlops_assets.lifecycle.endings import REQUEST, Ending, ending, finished_steps
-from mlops_assets.ml.planning import MONITORING, TRAINING, Memory, Plan, Request, State, plan, unlearned
+from mlops_assets.lifecycle.common import RAW, VALIDATED, data_versions, going_on, key, partitions_definition
+from mlops_assets.lifecycle.endings import REQUEST, Ending, ended_at, ending, finished_steps
+from mlops_assets.ml.planning import (
+    ATTEMPTS_IN_OUTAGES,
+    MONITORING,
+    TRAINING,
+    Memory,
+    Plan,
+    Request,
+    State,
+    pause,
+    plan,
+    unlearned,
+)
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import FileSource, ModelSpec
@@ -21,8 +32,6 @@ from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Look
 from mlops_assets.resources.records import Records
 
-RAW, VALIDATED = "raw_data", "validated_features"
-DATA_VERSION = "dagster/data_version"
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
@@ -56,6 +65,10 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
             return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
         memory = _remembered(context.cursor)
         ended = _without_verdict(instance, spec, memory)
+        if again := _after_the_pause(instance, ended["outage"], clock()):
+            return dg.SkipReason(
+                f"A service did not answer in the last run of {spec.name}; the next is at {again} UTC."
+            )
         again = frozenset(partition for each in ended.values() for request in each for partition in request.deliveries)
         seen = deliveries.look(spec, blobs, clock(), memory, again)
         keys = _batches(instance, spec, seen)
@@ -95,6 +108,13 @@ def _without_verdict(
     return left
 
 
+def _after_the_pause(instance: dg.DagsterInstance, outages: Sequence[Request], now: datetime) -> str | None:
+    """When the sensor goes on after an outage, None where it does so now or has tried often enough."""
+    tried = [request for request in outages if request.attempt < ATTEMPTS_IN_OUTAGES]
+    again = [(ended_at(instance, each.run_key) or now) + pause(each.attempt) for each in tried]
+    return f"{max(again):%H:%M:%S}" if again and now < max(again) else None
+
+
 def _rest(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> Request | None:
     """What is left to do of a request: training alone, or nothing, where the deliveries were dealt with."""
     steps = {RAW, "validation", *(set(request.assets) & set(MONITORING))}
@@ -118,20 +138,12 @@ def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen
     champion = registered is not None and (registered.became_champion or registered.previous_champion is not None)
     return State(
         found=seen.versions,
-        held=_versions(instance, spec, RAW),
-        validated=_versions(instance, spec, VALIDATED),
+        held=data_versions(instance, spec, RAW),
+        validated=data_versions(instance, spec, VALIDATED),
         unlearned=lambda: _unlearned(spec, records),
         champion=champion,
-        reported=frozenset(_versions(instance, spec, "drift_report")) if champion else frozenset(),
+        reported=frozenset(data_versions(instance, spec, "drift_report")) if champion else frozenset(),
     )
-
-
-def _versions(instance: dg.DagsterInstance, spec: ModelSpec, asset: str) -> dict[str, str]:
-    """The newest data version of each partition, in one query however many there are."""
-    tags = instance.event_log_storage.get_latest_tags_by_partition(
-        key(spec, asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]
-    )
-    return {partition: each[DATA_VERSION] for partition, each in tags.items() if DATA_VERSION in each}
 
 
 def _unlearned(spec: ModelSpec, records: Records) -> list[str]:

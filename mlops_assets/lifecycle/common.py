@@ -11,6 +11,8 @@ from mlops_assets.compute import op_tags
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
+RAW, VALIDATED = "raw_data", "validated_features"
+DATA_VERSION = "dagster/data_version"
 WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
 SHOWN = 50
@@ -99,7 +101,7 @@ def materializations(
             asset_key,
             partition=partition,
             metadata=dict(metadata[partition]),
-            tags={"dagster/data_version": version, "dagster/data_version_is_user_provided": "true"},
+            tags={DATA_VERSION: version, "dagster/data_version_is_user_provided": "true"},
         )
 
 
@@ -112,6 +114,14 @@ def refusal(spec: ModelSpec, asset: str, what: str, refused: Mapping[str, str], 
         metadata={"refused": dg.MetadataValue.json(dict(refused))} | ({OUTAGE: True} if outage else {}),
         allow_retries=False,
     )
+
+
+def data_versions(instance: dg.DagsterInstance, spec: ModelSpec, asset: str) -> dict[str, str]:
+    """The newest data version of each partition, in one query however many there are."""
+    tags = instance.event_log_storage.get_latest_tags_by_partition(
+        key(spec, asset), dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION]
+    )
+    return {partition: each[DATA_VERSION] for partition, each in tags.items() if DATA_VERSION in each}
 
 
 def going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:

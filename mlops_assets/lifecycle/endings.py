@@ -1,6 +1,7 @@
 """How the run that a sensor asked for ended: with a verdict on its work, or with none."""
 
 from collections.abc import Set
+from datetime import UTC, datetime
 from typing import Literal
 
 import dagster as dg
@@ -19,8 +20,11 @@ def ending(instance: dg.DagsterInstance, request: str, *, retried: Set[str] = fr
     more, and one in which only steps in `retried` refused. An outage is a service that did not answer.
     """
     run = next(iter(instance.get_runs(dg.RunsFilter(tags={REQUEST: request}), limit=1)), None)
-    if run is None:
-        return "died"
+    return "died" if run is None else ending_of(instance, run, retried=retried)
+
+
+def ending_of(instance: dg.DagsterInstance, run: dg.DagsterRun, *, retried: Set[str] = frozenset()) -> Ending:
+    """How a run ended, by the same rules."""
     if run.status == dg.DagsterRunStatus.CANCELED:
         return "cancelled"
     if run.status != dg.DagsterRunStatus.FAILURE:
@@ -30,6 +34,12 @@ def ending(instance: dg.DagsterInstance, request: str, *, retried: Set[str] = fr
     if any(_on_purpose(each.step_failure_data) and each.step_key not in retried for each in failures):
         return "verdict"
     return "outage" if any(_is_outage(each.step_failure_data) for each in failures) else "died"
+
+
+def ended_at(instance: dg.DagsterInstance, request: str) -> datetime | None:
+    """When the newest run of a request ended; None where nobody knows any more."""
+    record = next(iter(instance.get_run_records(dg.RunsFilter(tags={REQUEST: request}), limit=1)), None)
+    return datetime.fromtimestamp(record.end_time, UTC) if record and record.end_time else None
 
 
 def finished_steps(instance: dg.DagsterInstance, request: str) -> frozenset[str]:

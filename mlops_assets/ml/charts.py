@@ -15,6 +15,7 @@ BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito (2008)
 INK, MUTED, GRID, CARD = "#1f2933", "#5f6b7a", "#e2e7ed", "#fcfdfe"
 HEAT = ("#dbe9f6", "#b5d1e9", "#85b6da", "#549ac8", "#2c7bb5", "#0d5796")
 CELLS = 32
+VERDICTS = {"RETRAIN": VERMILION, "FIX_UPSTREAM": VERMILION, "WAIT": MUTED, "NEED_LABELS": MUTED}
 
 
 class Point(NamedTuple):
@@ -26,6 +27,17 @@ class Point(NamedTuple):
     high: float
     champion: bool = False
     settled: bool = True
+
+
+class Moment(NamedTuple):
+    """One partition: the figure (measured, or only expected), the naive guess, and what was decided and done there."""
+
+    label: str
+    value: float | None
+    baseline: float | None = None
+    expected: bool = False
+    verdict: str | None = None
+    trained: str | None = None
 
 
 def markdown(svg: str, alt: str) -> str:
@@ -83,6 +95,35 @@ def line(points: Sequence[Point], title: str = "") -> str:
     if any(point.champion for point in shown):
         parts += [_marker(right - 74, 26, champion=True), _text(right - 64, 30, "champion", colour=MUTED)]
     return _card(252, title, parts)
+
+
+def timeline(moments: Sequence[Moment], title: str = "") -> str:
+    """A figure over partitions, oldest first: trainings as upright lines, the verdict on each partition below it.
+
+    A figure that is only expected is a hollow dot; the naive guess is dashed; green trainings made a champion.
+    """
+    known = [b for each in moments for b in (each.value, each.baseline) if b is not None and math.isfinite(b)]
+    ticks = _ticks(min(known, default=0), max(known, default=1))
+    left, right, top, bottom = 72, WIDTH - 32, 52, 216
+    step = (right - left) / (len(moments) or 1)
+    x, y = (lambda index: left + step * (index + 0.5)), _scale(ticks[0], ticks[-1], bottom, top)
+    parts = _y_axis(ticks, left, right, top, bottom)
+    for index, each in enumerate(moments):
+        if each.trained is not None:
+            colour = GREEN if each.trained == "champion" else MUTED
+            parts.append(_line(x(index), top, x(index), bottom, colour, 2, 'stroke-dasharray="2 3"'))
+    parts += _path([(x(i), y(m.baseline)) for i, m in enumerate(moments) if m.baseline is not None], MUTED, dashed=True)
+    parts += _path([(x(i), y(m.value)) for i, m in enumerate(moments) if m.value is not None], BLUE)
+    every = math.ceil(len(moments) / 8) or 1
+    for index, each in enumerate(moments):
+        if each.value is not None:
+            parts.append(_dot(x(index), y(each.value), 3.5, CARD if each.expected else BLUE))
+        if each.verdict:
+            parts.append(_text(x(index), bottom + 18, each.verdict[0], "middle", VERDICTS.get(each.verdict, INK), 600))
+        if index % every == 0:
+            parts.append(_text(x(index), bottom + 34, _short(each.label, 10), anchor="middle", colour=MUTED))
+    legend = "R retrain   W wait   F fix upstream   N need labels   dotted upright: a training (green: new champion)"
+    return _card(286, title, [*parts, _text(left, bottom + 56, legend, colour=MUTED)])
 
 
 def density(actual: np.ndarray, predicted: np.ndarray, title: str = "") -> str:
@@ -203,8 +244,17 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float,
     return f'<line {ends} stroke="{colour}" stroke-width="{width}" {extra}/>'
 
 
-def _dot(x: float, y: float, radius: float) -> str:
-    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{BLUE}" stroke="{CARD}"/>'
+def _dot(x: float, y: float, radius: float, fill: str = BLUE) -> str:
+    edge = CARD if fill == BLUE else BLUE
+    return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{fill}" stroke="{edge}"/>'
+
+
+def _path(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False) -> list[str]:
+    """The points joined, where there are two or more."""
+    joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dashes = ' stroke-dasharray="5 4"' if dashed else ""
+    drawn = f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="1.5"{dashes}/>'
+    return [drawn] if len(points) > 1 else []
 
 
 def _marker(x: float, y: float, *, champion: bool, settled: bool = True) -> str:

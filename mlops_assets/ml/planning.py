@@ -1,13 +1,15 @@
 """Which runs the deliveries of a model ask for, decided from what lies there and what was done with it.
 
 A delivery is asked for once. What a run died on before it came to a verdict is asked for once more, each partition by
-itself, then given up. What a person cancelled is given up at once.
+itself, then given up. In an outage of a service it is asked for a few times more, after ever longer pauses. What a
+person cancelled is given up at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Literal
 
 from pydantic import Field
@@ -16,12 +18,16 @@ from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 
 MAX_PARTITIONS = 400
 ATTEMPTS = 2
+PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
+ATTEMPTS_IN_OUTAGES = len(PAUSES) + 1
 VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
-MONITORING = ("drift_report", "predictions", "performance_report")
+DECISION = "retraining_decision"
+MONITORING = ("drift_report", "predictions", "performance_report", DECISION)
 TRAINING = ("trained_model", "evaluation_report", "registered_version")
 DIED = f"runs died on it {ATTEMPTS} times"
-OUTAGE = f"a service did not answer in {ATTEMPTS} runs"
+OUTAGE = f"a service did not answer in {ATTEMPTS_IN_OUTAGES} runs"
 CANCELLED = "its run was cancelled"
+UNFINISHED = {"cancelled": CANCELLED, "died": DIED, "outage": OUTAGE}
 
 
 class Request(Value):
@@ -86,7 +92,7 @@ class State:
         """The requests that are not made again, each with the reason."""
         yield from ((request, CANCELLED) for request in self.cancelled)
         yield from ((request, DIED) for request in self.died if request.attempt >= ATTEMPTS)
-        yield from ((request, OUTAGE) for request in self.outages if request.attempt >= ATTEMPTS)
+        yield from ((request, OUTAGE) for request in self.outages if request.attempt >= ATTEMPTS_IN_OUTAGES)
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,16 @@ class _Task:
     alone: bool
 
 
+def attempts(how: Literal["died", "outage"]) -> int:
+    """How often something is asked for whose runs end without a verdict in this way."""
+    return ATTEMPTS if how == "died" else ATTEMPTS_IN_OUTAGES
+
+
+def pause(attempt: int) -> timedelta:
+    """How long after the end of a run that came to nothing the next is asked for, longer each time."""
+    return PAUSES[min(attempt, len(PAUSES)) - 1]
+
+
 def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str], int]) -> Plan:
     """Decide. `position` numbers partitions so that neighbours, which one run may cover, differ by one."""
     tasks, given_up, left = _tasks(state, memory, position)
@@ -116,7 +132,8 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
     train = learn and enough and len(groups) == 1
     number = memory.requests
     requests = [
-        _request(spec.name, group, train, number + offset, state.held) for offset, group in enumerate(groups, 1)
+        _request(spec.name, group, _assets(state, group, train), number + offset, state.held)
+        for offset, group in enumerate(groups, 1)
     ]
     stopped = _training_given_up(state, memory)
     trained_on = stopped.version if stopped else memory.trained_on
@@ -207,7 +224,13 @@ def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Ta
     return groups
 
 
-def _request(model: str, group: list[_Task], train: bool, number: int, held: Mapping[str, str]) -> Request:
+def _assets(state: State, group: list[_Task], train: bool) -> tuple[str, ...]:
+    """What is made of a group. Where a champion is, it is decided anew: it may have learned from what is corrected."""
+    decided = (DECISION,) if state.champion else ()
+    return VALIDATION + (MONITORING if group[0].drift else decided) + (TRAINING if train else ())
+
+
+def _request(model: str, group: list[_Task], assets: tuple[str, ...], number: int, held: Mapping[str, str]) -> Request:
     deliveries = {task.partition: task.version for task in group}
     first, last = group[0].partition, group[-1].partition
     corrected = sum(1 for key in deliveries if key in held)
@@ -215,7 +238,7 @@ def _request(model: str, group: list[_Task], train: bool, number: int, held: Map
     return Request(
         run_key=f"{model}/{first}/{last}/{digest_of([number, group[0].attempt, deliveries])[:16]}",
         deliveries=deliveries,
-        assets=VALIDATION + (MONITORING if group[0].drift else ()) + (TRAINING if train else ()),
+        assets=assets,
         reason="corrected_data" if corrected else "new_data",
         because=what,
         attempt=group[0].attempt,
@@ -234,7 +257,7 @@ def _training_alone(spec: ModelSpec, state: State, memory: Memory, trained_on: s
     """A run of training alone, where the newest validated partitions are not what the newest candidate learned from."""
     before = next((request for request in (*state.died, *state.outages) if not request.deliveries), None)
     validated = dict(state.validated)
-    if trained_on == digest_of(validated) and (before is None or before.attempt >= ATTEMPTS):
+    if trained_on == digest_of(validated) and (before is None or any(before is lost for lost, _ in state.lost)):
         return
     if unlearned := state.unlearned():
         attempt = before.attempt + 1 if before else 1

@@ -83,6 +83,7 @@ class RetrainingDecision(Value):
 
     `expected_gain` is in units of the metric and per partition, positive being better; `cost` is of one training and
     `pays_back` the day on which the gain has paid for it, where the model's metric has a declared value in money.
+    `past` are the verdicts on earlier partitions.
     """
 
     model: str
@@ -96,6 +97,7 @@ class RetrainingDecision(Value):
     sentence: str
     would_change: str
     evidence: Evidence
+    past: dict[str, Verdict] = {}
 
 
 class Policy(Protocol):

@@ -1,0 +1,156 @@
+"""The sensor that trains where the newest decision of a model says RETRAIN: once a decision, for all models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import dagster as dg
+from pydantic import Field, ValidationError
+
+from mlops_assets.lifecycle import common
+from mlops_assets.lifecycle.arrivals import Clock, utc_now
+from mlops_assets.lifecycle.endings import REQUEST, ended_at, ending
+from mlops_assets.lifecycle.retraining import DECISION
+from mlops_assets.ml.planning import TRAINING, UNFINISHED, attempts, pause
+from mlops_assets.ml.retraining import RetrainingDecision
+from mlops_assets.ml.spec import ModelSpec, Value
+from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.records import Records
+
+EVERY_SECONDS = 10
+SAID = 20
+
+
+class Asked(Value):
+    """What was asked for because of one decision (its digest): how often, and why no more, if so."""
+
+    decision: str
+    attempt: int = Field(ge=1)
+    given_up: str | None = None
+
+
+class Memory(Value):
+    """What is remembered between two looks, of the models that were asked to train by their newest decision."""
+
+    asked: dict[str, Asked] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one look at one model came to: the request or why there is none, and what to remember."""
+
+    model: str
+    said: str
+    asked: Asked | None = None
+    request: dg.RunRequest | None = None
+
+
+def retrain_on_decision(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorDefinition:
+    """One sensor for all models. While a run of a model is going on it waits, and a training makes no new decision."""
+    trained = [common.key(spec, asset) for spec in specs for asset in TRAINING]
+
+    @dg.sensor(
+        name="retrain_on_decision",
+        asset_selection=dg.AssetSelection.assets(*trained),
+        minimum_interval_seconds=EVERY_SECONDS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        description="Trains, judges and registers, once a decision, where a model's newest decision says RETRAIN.",
+    )
+    def look(context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]) -> dg.SensorResult:
+        """Look at the newest decision of every model."""
+        memory = _remembered(context.cursor)
+        looks = [_look(context.instance, spec, records, memory.asked.get(spec.name), clock()) for spec in specs]
+        for each in looks:
+            if each.asked and each.asked.given_up and each.asked != memory.asked.get(each.model):
+                context.log.error(f"{each.model}: {each.said}")
+        cursor = Memory(asked={each.model: each.asked for each in looks if each.asked}).model_dump_json()
+        requests = [each.request for each in looks if each.request]
+        return dg.SensorResult(run_requests=requests, skip_reason=None if requests else _told(looks), cursor=cursor)
+
+    return look
+
+
+def _remembered(cursor: str | None) -> Memory:
+    """What the last look left; nothing where it was left by another version of this code."""
+    try:
+        return Memory.model_validate_json(cursor) if cursor else Memory()
+    except ValidationError:
+        return Memory()
+
+
+def _look(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, before: Asked | None, now: datetime) -> Look:
+    try:
+        decision = records.get(RetrainingDecision, spec.name, DECISION)
+        if decision is None:
+            return Look(spec.name, "nothing is decided yet")
+        if reason := _nothing_to_do(spec, decision, records):
+            return Look(spec.name, reason)
+    except CorruptBytesError as error:
+        return Look(spec.name, str(error), before)
+    digest = decision.digest()[:16]
+    asked = before if before and before.decision == digest else None
+    if run_id := common.going_on(instance, spec):
+        return Look(spec.name, f"run {run_id} is going on; it is trained when that has ended", asked)
+    return _ask(instance, spec, decision, digest, asked, now)
+
+
+def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, records: Records) -> str | None:
+    """Why a decision asks for nothing, or for nothing any more; None where it does."""
+    if decision.verdict != "RETRAIN":
+        return f"{decision.partition}: {decision.sentence}"
+    if spec.retraining.policy == "always":
+        return f"{decision.partition}: it is trained in the run of each delivery"
+    candidate = records.get(Candidate, spec.name, "trained_model")
+    if candidate is not None and candidate.mlflow_run_id != decision.evidence.latest:
+        return f"{decision.partition}: it has been trained since RETRAIN was decided"
+    return None
+
+
+def _ask(
+    instance: dg.DagsterInstance,
+    spec: ModelSpec,
+    decision: RetrainingDecision,
+    digest: str,
+    asked: Asked | None,
+    now: datetime,
+) -> Look:
+    """A request for training, unless what was asked for before has come to a verdict or is given up."""
+    because = f"RETRAIN on {decision.partition}"
+    attempt = asked.attempt + 1 if asked else 1
+    if asked:
+        request = _run_key(spec, decision, asked)
+        how = ending(instance, request)
+        if how == "verdict":
+            return Look(spec.name, f"{because} was asked for already", asked)
+        if how == "cancelled" or asked.attempt >= attempts(how):
+            reason = f"{because} is given up: {UNFINISHED[how]}; materialize trained_model"
+            return Look(spec.name, reason, asked.model_copy(update={"given_up": UNFINISHED[how]}))
+        again = (ended_at(instance, request) or now) + pause(asked.attempt)
+        if now < again:
+            return Look(spec.name, f"{because} came to nothing and is asked for again at {again:%H:%M:%S} UTC", asked)
+    asking = Asked(decision=digest, attempt=attempt)
+    run_key = _run_key(spec, decision, asking)
+    tags = {
+        "mlops/model": spec.name,
+        "mlops/reason": "decision",
+        "mlops/because": decision.partition,
+        REQUEST: run_key,
+    }
+    selection = [common.key(spec, asset) for asset in TRAINING]
+    request = dg.RunRequest(run_key=run_key, tags=tags, asset_selection=selection)
+    return Look(spec.name, because, asking, request)
+
+
+def _run_key(spec: ModelSpec, decision: RetrainingDecision, asked: Asked) -> str:
+    return f"{spec.name}:{decision.partition}:{asked.decision}:{asked.attempt}"
+
+
+def _told(looks: Sequence[Look]) -> str:
+    """Why each model is not trained, those first that were asked to."""
+    ordered = sorted(looks, key=lambda each: each.asked is None)
+    said = [f"{each.model}: {each.said.rstrip('.')}." for each in ordered[:SAID]]
+    more = [f"And {len(ordered) - SAID} more models are not asked to train."] if len(ordered) > SAID else []
+    return "\n".join([*said, *more]) or "No model is declared."

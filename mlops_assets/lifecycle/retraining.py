@@ -1,0 +1,223 @@
+"""`retraining_decision`: whether to train anew, with the reasons, the cost, and what would have changed the verdict."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+
+from mlops_assets.lifecycle import common
+from mlops_assets.lifecycle.common import RAW, VALIDATED
+from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.training import STANDS
+from mlops_assets.ml import charts
+from mlops_assets.ml.charts import Moment
+from mlops_assets.ml.code import code_version
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, gather, stale
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.retraining import RetrainingDecision, Verdict, policy
+from mlops_assets.ml.sources import several
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.records import Record, Records
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.tracking import TrackingUnavailableError
+
+DECISION = "retraining_decision"
+CURRENT = "champion_stands_on_current_data"
+SHOWN = 3
+
+
+def retraining(spec: ModelSpec) -> dg.Definitions:
+    """The verdict on the newest partition. What it asks for is done by the sensor `retrain_on_decision`."""
+    asset_key = common.key(spec, DECISION)
+
+    @dg.asset(
+        **common.describe(spec, "retraining", "mlflow"),
+        deps=[common.key(spec, asset) for asset in (VALIDATED, "drift_report", "performance_report")],
+        op_tags={"dagster/priority": "10", **common.compute(spec, "retraining")},
+        code_version=_code_version(spec),
+        check_specs=[
+            dg.AssetCheckSpec(
+                CURRENT,
+                asset=asset_key,
+                description="Nothing that the champion learned from was corrected after it had learned from it.",
+            )
+        ],
+    )
+    def retraining_decision(
+        context: dg.AssetExecutionContext, records: dg.ResourceParam[Records], registry: Registry
+    ) -> Iterator[dg.MaterializeResult]:
+        """RETRAIN, WAIT, FIX_UPSTREAM or NEED_LABELS: what is gained, what it costs, and what would change it."""
+        learned = _learned(spec, records)
+        champion = _champion(spec, registry)
+        outdated = _outdated(context.instance, spec, champion, records)
+        before = records.get(RetrainingDecision, spec.name, DECISION)
+        known = before.evidence.trainings if before else ()
+        evidence = gather(spec, _watched(spec, records), learned, known, outdated)
+        decided = policy(spec.retraining).decide(evidence, spec.retraining)
+        decision = decided.model_copy(update={"past": _past(before, decided)})
+        _mark_stale(context, spec, learned, records)
+        yield dg.MaterializeResult(
+            value=decision,
+            data_version=dg.DataVersion(decision.digest()),
+            metadata=_metadata(decision),
+            check_results=[_check(decision)],
+        )
+
+    return dg.Definitions(assets=[retraining_decision])
+
+
+def _code_version(spec: ModelSpec) -> str:
+    """A digest of what decides the verdict beside the evidence: the declared rule, and the code that decides."""
+    declared = spec.model_dump(mode="json", include={"retraining", "drift", "evaluation"})
+    return code_version(declared, [f"mlops_assets.ml.{name}" for name in ("retraining", "evidence", "gain")])
+
+
+def _learned(spec: ModelSpec, records: Records) -> Learned:
+    return Learned(
+        candidate=records.get(Candidate, spec.name, "trained_model"),
+        report=records.get(EvaluationReport, spec.name, "evaluation_report"),
+        registered=records.get(RegisteredVersion, spec.name, "registered_version"),
+    )
+
+
+def _champion(spec: ModelSpec, registry: Registry) -> Candidate:
+    """What serves now. Without it there is nothing to decide: the first training waits for no decision."""
+    try:
+        version = registry.champion(spec.name)
+        champion = registry.candidate(version) if version else None
+    except TrackingUnavailableError as error:
+        raise dg.Failure(f"Nothing was decided: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
+    except CorruptBytesError as error:
+        raise dg.Failure(f"Nothing was decided: {error}", allow_retries=False) from error
+    if champion is None:
+        raise dg.Failure(
+            f"{spec.name} has no champion, so there is nothing to decide: materialize trained_model, evaluation_report "
+            "and registered_version first.",
+            allow_retries=False,
+        )
+    return champion
+
+
+def _watched(spec: ModelSpec, records: Records) -> Watched:
+    """The newest partitions. Batches are in no order until they are read: all of them."""
+    keys = records.partitions(spec.name, VALIDATED)
+    newest = keys if spec.partitions.every == "batch" else keys[-depth(spec) :]
+
+    def read(kind: type[Record], asset: str) -> dict[str, Record]:
+        return records.some(kind, spec.name, asset, newest)
+
+    return Watched(
+        validated=read(ValidatedPartition, VALIDATED),
+        drift=read(DriftReport, "drift_report"),
+        performance=read(PerformanceReport, "performance_report"),
+    )
+
+
+def _outdated(instance: dg.DagsterInstance, spec: ModelSpec, candidate: Candidate, records: Records) -> tuple[str, ...]:
+    """The partitions of a candidate of which a corrected delivery is validated now. Only those are read."""
+    suspects = stale(candidate, common.data_versions(instance, spec, RAW))
+    parts = records.some(ValidatedPartition, spec.name, VALIDATED, suspects)
+    return stale(candidate, {partition: part.delivery for partition, part in parts.items()})
+
+
+def _past(before: RetrainingDecision | None, decided: RetrainingDecision) -> dict[str, Verdict]:
+    """The verdicts on earlier partitions, as far back as the evidence goes."""
+    if before is None:
+        return {}
+    known = {**before.past, before.partition: before.verdict}
+    shown = [each.partition for each in decided.evidence.partitions][-PARTITIONS:]
+    return {partition: known[partition] for partition in shown if partition in known and partition != decided.partition}
+
+
+def _mark_stale(context: dg.AssetExecutionContext, spec: ModelSpec, learned: Learned, records: Records) -> None:
+    """Say on the model's own page that it learned from what was corrected since.
+
+    Dagster compares no data versions between a model and the windows of time that it learned from.
+    """
+    if learned.candidate is None:
+        return
+    corrected = _outdated(context.instance, spec, learned.candidate, records)
+    if corrected:
+        told = dict.fromkeys(corrected, "corrected since")
+        context.log_event(
+            dg.AssetCheckEvaluation(
+                asset_key=common.key(spec, "trained_model"),
+                check_name=STANDS,
+                passed=False,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"It learned from what was corrected since: {several(told, SHOWN)}.",
+                metadata={"corrected": dg.MetadataValue.json(list(corrected))},
+            )
+        )
+
+
+def _check(decision: RetrainingDecision) -> dg.AssetCheckResult:
+    corrected = decision.evidence.stale
+    return dg.AssetCheckResult(
+        check_name=CURRENT,
+        passed=not corrected,
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata={"corrected": dg.MetadataValue.json(list(corrected))},
+    )
+
+
+def _metadata(decision: RetrainingDecision) -> Mapping[str, Any]:
+    evidence = decision.evidence
+    drawn = charts.markdown(_picture(decision), f"{evidence.metric} over partitions: {decision.verdict}")
+    return {
+        "verdict": decision.verdict,
+        "summary": decision.sentence,
+        "would_change": decision.would_change,
+        "partition": decision.partition,
+        "policy": decision.policy,
+        "expected_gain": str(decision.expected_gain) if decision.expected_gain else "unknown",
+        "cost": f"{decision.cost:.4g} {decision.currency}",
+        "pays_back": decision.pays_back.isoformat() if decision.pays_back else "unknown",
+        "corrected_since_learned": ", ".join(evidence.stale) or "nothing",
+        f"{evidence.metric}_over_partitions": dg.MetadataValue.md(drawn),
+        "trainings": _trainings(evidence.trainings) if evidence.trainings else "none known",
+    }
+
+
+def _trainings(known: Any) -> dg.TableMetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "partition": each.partition,
+                    "fitted_partitions": each.fitted,
+                    "holdout": str(each.holdout),
+                    "gain": str(each.gain) if each.gain else "first version",
+                    "became_champion": each.became_champion,
+                    "cpu_seconds": round(each.cpu_seconds, 3),
+                }
+            )
+            for each in reversed(known)
+        ]
+    )
+
+
+def _picture(decision: RetrainingDecision) -> str:
+    evidence = decision.evidence
+    verdicts = {**decision.past, decision.partition: decision.verdict}
+    trained = {each.partition: "champion" if each.became_champion else "challenger" for each in evidence.trainings}
+    moments = []
+    for each in evidence.partitions:
+        shown = each.measured or each.estimated
+        moments.append(
+            Moment(
+                label=each.partition,
+                value=shown.value if shown else None,
+                baseline=each.baseline,
+                expected=each.measured is None,
+                verdict=verdicts.get(each.partition),
+                trained=trained.get(each.partition),
+            )
+        )
+    return charts.timeline(moments, f"{evidence.metric} over partitions, {decision.policy}: {decision.verdict}")

@@ -1,0 +1,129 @@
+"""What a decision about retraining looks at, gathered from the records that the stages of a model's life leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.metrics import METRICS
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.retraining import Evidence, PartitionFacts, TrainingFacts
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import oldest_first
+
+PARTITIONS, TRAININGS = 36, 50
+
+
+@dataclass(frozen=True)
+class Learned:
+    """The newest training, as far as it came; nothing where there was none."""
+
+    candidate: Candidate | None = None
+    report: EvaluationReport | None = None
+    registered: RegisteredVersion | None = None
+
+    @property
+    def latest(self) -> str | None:
+        """The newest candidate, by its MLflow run."""
+        return self.candidate.mlflow_run_id if self.candidate else None
+
+    def facts(self) -> TrainingFacts | None:
+        """What it cost and how the candidate did, None where it was not judged."""
+        candidate, report, registered = self.candidate, self.report, self.registered
+        if candidate is None or report is None or report.mlflow_run_id != candidate.mlflow_run_id:
+            return None
+        holdout = report.metrics.get(report.metric)
+        if holdout is None:
+            return None
+        promoted = registered is not None and registered.mlflow_run_id == candidate.mlflow_run_id
+        return TrainingFacts(
+            partition=candidate.manifest.holdout_partitions[-1],
+            fitted=len(candidate.manifest.fitted_partitions),
+            holdout=holdout,
+            gain=report.champion.gain if report.champion else None,
+            became_champion=promoted and registered is not None and registered.became_champion,
+            cpu_seconds=candidate.cpu_seconds,
+            candidate=candidate.mlflow_run_id,
+        )
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What is known of the newest partitions, by partition."""
+
+    validated: Mapping[str, ValidatedPartition]
+    drift: Mapping[str, DriftReport] = field(default_factory=dict)
+    performance: Mapping[str, PerformanceReport] = field(default_factory=dict)
+
+    def facts(self) -> tuple[PartitionFacts, ...]:
+        """The facts of each partition that has rows, oldest first. What was said of an earlier delivery is left out.
+
+        Drift is what was judged against the version that the newest partition was judged against: how far a partition
+        lies from what an earlier champion had learned says nothing about this one.
+        """
+        parts = oldest_first(part for part in self.validated.values() if part.rows_out)
+        judged = [self.drift[part.partition] for part in parts if _current(self.drift, part)]
+        against = judged[-1].version if judged else None
+        return tuple(self._of(part, against) for part in parts)
+
+    def _of(self, part: ValidatedPartition, against: int | None) -> PartitionFacts:
+        drift = self.drift[part.partition] if _current(self.drift, part) else None
+        found = self.performance[part.partition] if _current(self.performance, part) else None
+        counts = drift is not None and drift.version == against
+        return PartitionFacts(
+            partition=part.partition,
+            first=part.first,
+            rows=part.rows_out,
+            version=found.version if found else (drift.version if drift else None),
+            drift=drift.verdict if drift and counts else None,
+            drifted_share=drift.weighted_share if drift and counts else None,
+            measured=found.measured if found else None,
+            labelled_share=found.labelled / found.rows if found and found.rows else 0.0,
+            mature=found.mature if found else False,
+            estimated=found.estimated if found else None,
+            baseline=found.baseline if found else None,
+        )
+
+
+def gather(
+    spec: ModelSpec, watched: Watched, learned: Learned, before: Iterable[TrainingFacts], stale: Iterable[str]
+) -> Evidence:
+    """The evidence of this moment. `before` are the trainings that the last decision knew."""
+    metric = spec.evaluation.metric
+    return Evidence(
+        model=spec.name,
+        metric=metric,
+        better=METRICS[spec.task][metric],
+        partitions=watched.facts(),
+        trainings=remembered(before, learned.facts()),
+        n=spec.drift.n,
+        k=spec.drift.k,
+        stale=tuple(stale),
+        latest=learned.latest,
+    )
+
+
+def remembered(before: Iterable[TrainingFacts], newest: TrainingFacts | None) -> tuple[TrainingFacts, ...]:
+    """The trainings known before with the newest one, which may have been known already and have come further since."""
+    others = [each for each in before if newest is None or each.candidate != newest.candidate]
+    return tuple([*others, *([newest] if newest else [])][-TRAININGS:])
+
+
+def stale(candidate: Candidate, held: Mapping[str, str]) -> tuple[str, ...]:
+    """The partitions that a candidate learned from or was judged on, and of which another version is validated now."""
+    return tuple(key for key, version in candidate.manifest.deliveries.items() if held.get(key, version) != version)
+
+
+def depth(spec: ModelSpec) -> int:
+    """How many of the newest partitions a decision looks at."""
+    return max(PARTITIONS, spec.retraining.every + 1, spec.retraining.cooldown + 1, spec.drift.n)
+
+
+def _current(reports: Mapping[str, DriftReport] | Mapping[str, PerformanceReport], part: ValidatedPartition) -> bool:
+    report = reports.get(part.partition)
+    return report is not None and report.delivery == part.delivery
