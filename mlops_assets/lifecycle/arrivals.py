@@ -149,8 +149,8 @@ def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen
 def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
     candidate = records.get(Candidate, spec.name, "trained_model")
     learned = {} if candidate is None else candidate.manifest.deliveries
-    newest = None if spec.partitions.every == "batch" else spec.training.window
-    window = in_window(records.all(ValidatedPartition, spec.name, VALIDATED, newest), spec)
+    newest = None if spec.partitions.every == "batch" else spec.training.narrowest
+    window = in_window(records.all(ValidatedPartition, spec.name, VALIDATED, newest), spec.training.narrowest)
     return unlearned({part.partition: part.delivery for part in window}, learned)
 
 
