@@ -1,4 +1,4 @@
-"""`drift_report`, the check beside it, and the sensor that asks for retraining when drift lasts."""
+"""`drift_report` and the check beside it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -6,17 +6,13 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle import common
-from mlops_assets.lifecycle.endings import OUTAGE, REQUEST, ending
+from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
-from mlops_assets.ml.monitoring import ColumnEffect, DriftReport, needs_retraining
-from mlops_assets.ml.planning import ATTEMPTS, CANCELLED, DIED, TRAINING
-from mlops_assets.ml.planning import OUTAGE as NO_ANSWER
+from mlops_assets.ml.monitoring import ColumnEffect, DriftReport
 from mlops_assets.ml.spec import ModelSpec
-from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.ml.windows import oldest_first
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
@@ -24,14 +20,13 @@ from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking
 
-UNFINISHED = {"cancelled": CANCELLED, "died": DIED, "outage": NO_ANSWER}
 BARS = 15
 SHOWN = 50
 
 
 def monitoring(spec: ModelSpec) -> dg.Definitions:
-    """How far each partition lies from what the champion learned from, and the request to learn again."""
-    return dg.Definitions(assets=[_drift_report(spec)], sensors=[_drift_sensor(spec)])
+    """How far each partition lies from what the champion learned from."""
+    return dg.Definitions(assets=[_drift_report(spec)])
 
 
 def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
@@ -167,77 +162,3 @@ def _refusal(spec: ModelSpec, work: Judging) -> dg.Failure:
         metadata={"refused": dg.MetadataValue.json(refused)} | ({OUTAGE: True} if work.outage else {}),
         allow_retries=False,
     )
-
-
-def _drift_sensor(spec: ModelSpec) -> dg.SensorDefinition:
-    rule = spec.drift
-
-    @dg.sensor(
-        name=f"{spec.name}_drift",
-        job_name=f"{spec.name}_lifecycle",
-        minimum_interval_seconds=5,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description=f"Asks for retraining, once a report, when {rule.k} of the last {rule.n} reports are drifted.",
-    )
-    def drift(
-        context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]
-    ) -> dg.SensorResult | dg.SkipReason:
-        """Look at the newest reports against the version that the newest was judged against."""
-        recent = _newest(spec, records)
-        if not recent:
-            return dg.SkipReason(f"{spec.name} has no drift report yet.")
-        newest = recent[0]
-        alike = [report for report in recent if report.version == newest.version]
-        looked_at = _looked_at(alike)
-        if not needs_retraining([report.verdict for report in alike], rule.k, rule.n):
-            return dg.SkipReason(
-                f"{looked_at}. Retraining takes {rule.k} drifted of the last {rule.n}, the newest among them."
-            )
-        asked = _asked(context.cursor, newest)
-        if reason := _settled(context, spec, newest, records, asked):
-            return dg.SkipReason(f"{looked_at}. {reason}")
-        run_key = f"{spec.name}:{newest.partition}:{newest.digest()}:{asked + 1}"
-        because = {"mlops/reason": "drift", "mlops/because": newest.partition}
-        tags = {"mlops/model": spec.name, **because, REQUEST: run_key}
-        retrained = [common.key(spec, asset) for asset in TRAINING]
-        request = dg.RunRequest(run_key=run_key, tags=tags, asset_selection=retrained)
-        return dg.SensorResult(run_requests=[request], cursor=run_key)
-
-    return drift
-
-
-def _newest(spec: ModelSpec, records: Records) -> list[DriftReport]:
-    """The newest reports that are looked at, newest first."""
-    few = None if spec.partitions.every == "batch" else spec.drift.n
-    found = records.all(DriftReport, spec.name, "drift_report", newest=few).values()
-    return oldest_first(found)[: -spec.drift.n - 1 : -1]
-
-
-def _looked_at(reports: Sequence[DriftReport]) -> str:
-    shown = ", ".join(f"{report.partition} {report.verdict} ({report.weighted_share:.0%})" for report in reports)
-    return f"Against version {reports[0].version}, newest first: {shown}"
-
-
-def _asked(cursor: str | None, report: DriftReport) -> int:
-    """How often retraining because of this report was asked for."""
-    before, _, attempt = (cursor or "").rpartition(":")
-    return int(attempt) if before == f"{report.model}:{report.partition}:{report.digest()}" else 0
-
-
-def _settled(
-    context: dg.SensorEvaluationContext, spec: ModelSpec, report: DriftReport, records: Records, asked: int
-) -> str | None:
-    """Why a drifted report asks for nothing (any more), None where it does."""
-    candidate = records.get(Candidate, spec.name, "trained_model")
-    if candidate is not None and candidate.manifest.deliveries.get(report.partition) == report.delivery:
-        return f"The newest candidate has already been trained with {report.partition} at hand."
-    if run_id := common.going_on(context.instance, spec):
-        return f"Run {run_id} of {spec.name} is going on; retraining is decided when it has ended."
-    if not asked or context.cursor is None:
-        return None
-    how = ending(context.instance, context.cursor)
-    if how == "verdict":
-        return f"Retraining because of {report.partition} was asked for already."
-    if how == "cancelled" or asked >= ATTEMPTS:
-        return f"Retraining because of {report.partition} is given up: {UNFINISHED[how]}; materialize trained_model."
-    return None
