@@ -8,6 +8,7 @@ from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.monitoring import monitoring
 from mlops_assets.lifecycle.performance import performance
+from mlops_assets.lifecycle.performance_drop import performance_drop
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.lifecycle.retraining import retraining
@@ -16,7 +17,7 @@ from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
 STAGES = (data, validation, training, evaluation, registration, monitoring, performance, retraining)
-WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (retrain_on_decision,)
+WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (retrain_on_decision, performance_drop)
 
 
 def lifecycle(spec: ModelSpec) -> dg.Definitions:

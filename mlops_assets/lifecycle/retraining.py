@@ -1,6 +1,6 @@
 """`retraining_decision`: whether to train anew, with the reasons, the cost, and what would have changed the verdict."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -17,7 +17,7 @@ from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, gather
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.registration import RegisteredVersion
-from mlops_assets.ml.retraining import RetrainingDecision, Verdict, policy
+from mlops_assets.ml.retraining import RetrainingDecision, TrainingFacts, Verdict, policy
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
@@ -53,20 +53,22 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
         context: dg.AssetExecutionContext, records: dg.ResourceParam[Records], registry: Registry
     ) -> Iterator[dg.MaterializeResult]:
         """RETRAIN, WAIT, FIX_UPSTREAM or NEED_LABELS: what is gained, what it costs, and what would change it."""
-        learned = _learned(spec, records)
-        champion = _champion(spec, registry)
+        learned, champion = _learned(spec, records), _champion(spec, registry)
         outdated = _outdated(context.instance, spec, champion, records)
+        newest = _outdated(context.instance, spec, learned.candidate or champion, records)
         before = records.get(RetrainingDecision, spec.name, DECISION)
         known = before.evidence.trainings if before else ()
-        evidence = gather(spec, _watched(spec, records), learned, known, outdated)
+        both = [partition for partition in outdated if partition in newest]
+        evidence = gather(spec, _watched(spec, records), learned, known, both)
         decided = policy(spec.retraining).decide(evidence, spec.retraining)
         decision = decided.model_copy(update={"past": _past(before, decided)})
-        _mark_stale(context, spec, learned, records)
+        if newest:
+            context.log_event(_stale(spec, newest))
         yield dg.MaterializeResult(
             value=decision,
             data_version=dg.DataVersion(decision.digest()),
-            metadata=_metadata(decision),
-            check_results=[_check(decision)],
+            metadata=_metadata(decision, outdated),
+            check_results=[_check(outdated)],
         )
 
     return dg.Definitions(assets=[retraining_decision])
@@ -135,30 +137,19 @@ def _past(before: RetrainingDecision | None, decided: RetrainingDecision) -> dic
     return {partition: known[partition] for partition in shown if partition in known and partition != decided.partition}
 
 
-def _mark_stale(context: dg.AssetExecutionContext, spec: ModelSpec, learned: Learned, records: Records) -> None:
-    """Say on the model's own page that it learned from what was corrected since.
-
-    Dagster compares no data versions between a model and the windows of time that it learned from.
-    """
-    if learned.candidate is None:
-        return
-    corrected = _outdated(context.instance, spec, learned.candidate, records)
-    if corrected:
-        told = dict.fromkeys(corrected, "corrected since")
-        context.log_event(
-            dg.AssetCheckEvaluation(
-                asset_key=common.key(spec, "trained_model"),
-                check_name=STANDS,
-                passed=False,
-                severity=dg.AssetCheckSeverity.WARN,
-                description=f"It learned from what was corrected since: {several(told, SHOWN)}.",
-                metadata={"corrected": dg.MetadataValue.json(list(corrected))},
-            )
-        )
+def _stale(spec: ModelSpec, corrected: Sequence[str]) -> dg.AssetCheckEvaluation:
+    """What is said on the model's own page: Dagster compares no data versions between a model and windows of time."""
+    return dg.AssetCheckEvaluation(
+        asset_key=common.key(spec, "trained_model"),
+        check_name=STANDS,
+        passed=False,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"It learned from {several(dict.fromkeys(corrected, 'corrected since'), SHOWN)}.",
+        metadata={"corrected": dg.MetadataValue.json(list(corrected))},
+    )
 
 
-def _check(decision: RetrainingDecision) -> dg.AssetCheckResult:
-    corrected = decision.evidence.stale
+def _check(corrected: Sequence[str]) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         check_name=CURRENT,
         passed=not corrected,
@@ -167,7 +158,7 @@ def _check(decision: RetrainingDecision) -> dg.AssetCheckResult:
     )
 
 
-def _metadata(decision: RetrainingDecision) -> Mapping[str, Any]:
+def _metadata(decision: RetrainingDecision, corrected: Sequence[str]) -> Mapping[str, Any]:
     evidence = decision.evidence
     drawn = charts.markdown(_picture(decision), f"{evidence.metric} over partitions: {decision.verdict}")
     return {
@@ -179,13 +170,13 @@ def _metadata(decision: RetrainingDecision) -> Mapping[str, Any]:
         "expected_gain": str(decision.expected_gain) if decision.expected_gain else "unknown",
         "cost": f"{decision.cost:.4g} {decision.currency}",
         "pays_back": decision.pays_back.isoformat() if decision.pays_back else "unknown",
-        "corrected_since_learned": ", ".join(evidence.stale) or "nothing",
+        "corrected_since_learned": ", ".join(corrected) or "nothing",
         f"{evidence.metric}_over_partitions": dg.MetadataValue.md(drawn),
         "trainings": _trainings(evidence.trainings) if evidence.trainings else "none known",
     }
 
 
-def _trainings(known: Any) -> dg.TableMetadataValue:
+def _trainings(known: Sequence[TrainingFacts]) -> dg.TableMetadataValue:
     return dg.MetadataValue.table(
         [
             dg.TableRecord(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol
 
+from pydantic import Field
+
 from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import Estimate
@@ -19,6 +21,7 @@ from mlops_assets.ml.spec import Retraining, Value
 Verdict = Literal["RETRAIN", "WAIT", "FIX_UPSTREAM", "NEED_LABELS"]
 LIFETIME = 1_000
 LEAST = 0.03
+NAMED = 3
 
 
 class PartitionFacts(Value):
@@ -63,8 +66,8 @@ class TrainingFacts(Value):
 class Evidence(Value):
     """All that a policy looks at, oldest first: the newest partitions, and the newest trainings.
 
-    `stale` are the partitions that were corrected after the champion had learned from them. `latest` is the newest
-    candidate of that moment, judged or not, by its MLflow run.
+    `stale` are the partitions that were corrected after the champion, and every candidate since, had learned from them.
+    `latest` is the newest candidate of that moment, judged or not, by its MLflow run.
     """
 
     model: str
@@ -97,7 +100,7 @@ class RetrainingDecision(Value):
     sentence: str
     would_change: str
     evidence: Evidence
-    past: dict[str, Verdict] = {}
+    past: dict[str, Verdict] = Field(default_factory=dict)
 
 
 class Policy(Protocol):
@@ -175,7 +178,7 @@ class Case:
                 "There is no version yet: the first is trained with the delivery that makes enough partitions.",
                 "After a first training it is decided by the policy.",
             )
-        if not self.unlearned:
+        if not self.unlearned and not self.evidence.stale:
             return Answer(
                 "WAIT",
                 f"The newest candidate was trained with {self.newest.partition} at hand.",
@@ -300,7 +303,9 @@ class Gain:
         """FIX_UPSTREAM for broken data, NEED_LABELS where nothing new can be learned, RETRAIN when it pays."""
         case = Case(evidence, rule)
         gain = None if case.settled() else expected_gain(case)
-        answer = case.settled() or _upstream(case) or case.resting() or _spent(case) or _by_gain(case, gain)
+        blocked = case.settled() or _upstream(case)
+        corrected = (_spent(case) or _corrected(case)) if evidence.stale else None
+        answer = blocked or corrected or case.resting() or _spent(case) or _by_gain(case, gain)
         return case.decision(self.name, answer, gain)
 
 
@@ -357,6 +362,17 @@ def _upstream(case: Case) -> Answer | None:
         "FIX_UPSTREAM",
         f"{newest.partition} is {newest.drift}, and its source is the likely reason: {newest.cause.sentence}",
         "Once the partition is delivered anew, or its cause is found in the world, it is decided by the gain.",
+    )
+
+
+def _corrected(case: Case) -> Answer:
+    """What was learned from wrong rows is learned again, once and without a cooldown."""
+    stale = case.evidence.stale
+    named = ", ".join(stale[:NAMED]) + (f" and {len(stale) - NAMED} more" if len(stale) > NAMED else "")
+    return Answer(
+        "RETRAIN",
+        f"The champion learned from rows that were corrected since: {named}.",
+        "Without that correction it would be decided by the gain.",
     )
 
 
