@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from mlops_assets.lifecycle.alerting import alerting, deliver_alerts, raise_alerts
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.monitoring import monitoring
@@ -17,7 +18,12 @@ from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
 STAGES = (data, validation, training, evaluation, registration, monitoring, performance, retraining)
-WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (retrain_on_decision, performance_drop)
+WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
+    retrain_on_decision,
+    performance_drop,
+    raise_alerts,
+    deliver_alerts,
+)
 
 
 def lifecycle(spec: ModelSpec) -> dg.Definitions:
@@ -26,5 +32,5 @@ def lifecycle(spec: ModelSpec) -> dg.Definitions:
 
 
 def watching(specs: Sequence[ModelSpec]) -> dg.Definitions:
-    """The sensors that look at all models at once, so that many models cost little more than one."""
-    return dg.Definitions(sensors=[watcher(specs) for watcher in WATCHERS])
+    """What looks at all models at once, so that many models cost little more than one, and where alerts are seen."""
+    return dg.Definitions(assets=[alerting()], sensors=[watcher(specs) for watcher in WATCHERS])

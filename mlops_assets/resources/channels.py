@@ -8,13 +8,10 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 from urllib.parse import unquote
 
 from mlops_assets import settings
-
-if TYPE_CHECKING:
-    from apprise import NotifyBase
 
 ENTRY = re.compile(
     r"^(?:(?P<name>[A-Za-z0-9_-]{1,40})?(?:\[(?P<only>[^\]\s]*)\])?=)?(?P<uri>(?P<scheme>[A-Za-z0-9]+)://\S+)$"
@@ -109,14 +106,14 @@ def send(channel: Channel, note: Note) -> tuple[bool, str]:
     return False, _scrubbed(said, channel.uri) or "it was not taken, for no reason given"
 
 
-def _prepare(service: NotifyBase, key: str) -> None:
+def _prepare(service: Any, key: str) -> None:
     """Limit the time that a service may take, and give it the key by which a receiver knows what it has."""
     service.socket_connect_timeout = min(service.socket_connect_timeout, CONNECT_SECONDS)
     service.socket_read_timeout = READ_SECONDS
     if isinstance(headers := getattr(service, "headers", None), dict):
         headers["Idempotency-Key"] = key
     if hasattr(service, "dedup"):
-        setattr(service, "dedup", getattr(service, "dedup") or key)
+        service.dedup = service.dedup or key
 
 
 def _scrubbed(text: str, uri: str) -> str:
