@@ -116,9 +116,9 @@ def scores(task: Task, actual: np.ndarray, predicted: np.ndarray, how: Resamplin
     """
     _refuse_unusable(task, actual, predicted)
     blocks = _sums(task, actual, predicted, how.starts)
-    whole = _metrics(task, {name: part.sum(axis=0) for name, part in blocks.items()})
+    whole = of_sums(task, {name: part.sum(axis=0) for name, part in blocks.items()})
     drawn = {name: np.tensordot(how.weights, part, axes=1) for name, part in blocks.items()}
-    replicates = _metrics(task, drawn)
+    replicates = of_sums(task, drawn)
     values = {name: float(value) for name, value in whole.items()}
     if task == "binary":
         for name, exact in rankings(actual, predicted[:, 1]).items():
@@ -131,10 +131,16 @@ def values(task: Task, actual: np.ndarray, predicted: np.ndarray) -> dict[str, f
     """Every metric of the task that the rows define."""
     _refuse_unusable(task, actual, predicted)
     sums = {name: part[0] for name, part in _sums(task, actual, predicted, np.zeros(1, int)).items()}
-    found = {name: float(value) for name, value in _metrics(task, sums).items()}
+    found = {name: float(value) for name, value in of_sums(task, sums).items()}
     if task == "binary":
         found |= rankings(actual, predicted[:, 1])
     return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def of_sums(task: Task, sums: Sums) -> Sums:
+    """Every metric of the task from sums over rows, one value for each replicate of them; NaN where undefined."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _regression_metrics(sums) if task == "regression" else _class_metrics(sums, task)
 
 
 def interval(replicates: np.ndarray, confidence: float) -> tuple[float, float]:
@@ -174,11 +180,6 @@ def _sums(task: Task, actual: np.ndarray, predicted: np.ndarray, starts: np.ndar
         if task == "regression"
         else _class_sums(actual, predicted, starts, ranked=task == "binary")
     )
-
-
-def _metrics(task: Task, sums: Sums) -> Sums:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return _regression_metrics(sums) if task == "regression" else _class_metrics(sums, task)
 
 
 def _regression_sums(actual: np.ndarray, predicted: np.ndarray, starts: np.ndarray) -> Sums:
