@@ -1,11 +1,16 @@
-"""Candidates and reports made by hand: what tests of evaluation, registration and the registry hand around."""
+"""Records made by hand: what tests of the later stages and of what watches them hand around."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.training import Candidate, Manifest
+from mlops_assets.ml.validation import ValidatedPartition
 
 
 def candidate(
@@ -84,3 +89,62 @@ def report(of: Candidate, mae: float = 3.0, **changes: Any) -> EvaluationReport:
         "sentence": "Judged by hand.",
     }
     return EvaluationReport.model_validate({**fields, **changes})
+
+
+def _of(month: str) -> dict[str, Any]:
+    first = datetime.fromisoformat(f"{month}-01T00:00:00+00:00")
+    return {"model": "toy", "partition": f"{month}-01", "first": first, "delivery": f"bytes of {month}"}
+
+
+def validated(month: str, **changes: Any) -> ValidatedPartition:
+    """A month of 300 rows as validated, with any field replaced."""
+    about = _of(month)
+    fields: dict[str, Any] = {
+        **about,
+        "delivered": about["first"],
+        "last": about["first"],
+        "rows_in": 300,
+        "rows_out": 300,
+        "rows_quarantined": 0,
+        "broken_rules": (),
+        "table_version": 0,
+        "files": {},
+        "content": f"rows of {month}",
+        "profile": Profile(rows=300, columns={}),
+    }
+    return ValidatedPartition.model_validate({**fields, **changes})
+
+
+def drift(month: str, verdict: str, **changes: Any) -> DriftReport:
+    """A month judged against version 1, with any field replaced."""
+    fields: dict[str, Any] = {
+        **_of(month),
+        "version": 1,
+        "rows": 300,
+        "usual_rows": 300,
+        "reference_rows": 600,
+        "columns": (),
+        "left_out": {},
+        "prediction": None,
+        "weighted_share": {"stable": 0.0, "watch": 0.2, "drifted": 0.7}[verdict],
+        "verdict": verdict,
+        "sentence": f"{verdict}: by hand.",
+    }
+    return DriftReport.model_validate({**fields, **changes})
+
+
+def performance(month: str, mae: float | None = 3.0, **changes: Any) -> PerformanceReport:
+    """A month measured on mature labels, version 1 having had 3 at registration; with any field replaced."""
+    fields: dict[str, Any] = {
+        **_of(month),
+        "version": 1,
+        "labels": None,
+        "metric": "mae",
+        "rows": 300,
+        "labelled": 300,
+        "mature": True,
+        "metrics": {} if mae is None else {"mae": about(mae)},
+        "at_registration": about(3.0),
+        "sentence": f"mae is {mae}: by hand.",
+    }
+    return PerformanceReport.model_validate({**fields, **changes})

@@ -5,12 +5,16 @@ from hypothesis import strategies as st
 
 from mlops_assets.ml.planning import (
     ATTEMPTS,
+    ATTEMPTS_IN_OUTAGES,
+    DECISION,
     MAX_PARTITIONS,
     MONITORING,
     TRAINING,
     VALIDATION,
     Memory,
     State,
+    attempts,
+    pause,
     plan,
     unlearned,
 )
@@ -108,7 +112,7 @@ def test_drift_is_judged_only_by_a_champion_that_cannot_have_learned_from_the_pa
     new = ask(versions(1, 2, 3, 4), held, champion=True)
     assert set(MONITORING) <= set(new.requests[0].assets)
     learned = ask({**held, **versions(2, version="v2")}, held, champion=True)
-    assert not set(MONITORING) & set(learned.requests[0].assets)
+    assert set(MONITORING) & set(learned.requests[0].assets) == {DECISION}
     judged = ask({**held, **versions(2, version="v2")}, held, champion=True, reported={MONTHS[1]})
     assert set(MONITORING) <= set(judged.requests[0].assets)
 
@@ -150,12 +154,31 @@ def test_of_neighbours_that_a_run_died_with_only_the_one_to_blame_is_given_up():
 
 def test_after_an_outage_neighbours_stay_together_and_the_reason_for_giving_up_is_said():
     found = versions(1, 2, 3)
-    first = ask(found)
-    second = ask(found, memory=first.memory, outages=first.requests)
-    assert spans(second) == [(1, 2, 3)]
-    third = ask(found, memory=second.memory, outages=second.requests)
-    assert third.requests == ()
-    assert third.left[MONTHS[0]].startswith("a service did not answer in 2 runs; materialize it by hand")
+    decided = ask(found)
+    for attempt in range(2, ATTEMPTS_IN_OUTAGES + 1):
+        decided = ask(found, memory=decided.memory, outages=decided.requests)
+        assert spans(decided) == [(1, 2, 3)]
+        assert decided.requests[0].attempt == attempt
+    last = ask(found, memory=decided.memory, outages=decided.requests)
+    assert last.requests == ()
+    assert last.left[MONTHS[0]].startswith("a service did not answer in 4 runs; materialize it by hand")
+
+
+def test_pauses_grow_and_what_dies_is_tried_less_often_than_what_an_outage_stopped():
+    pauses = [pause(attempt) for attempt in range(1, ATTEMPTS_IN_OUTAGES + 1)]
+    assert pauses[0] < pauses[1] < pauses[2] == pauses[3]
+    assert (attempts("died"), attempts("outage")) == (ATTEMPTS, ATTEMPTS_IN_OUTAGES)
+
+
+def test_training_in_an_outage_is_asked_for_as_often_as_a_delivery_and_then_waits_for_new_data():
+    held = versions(1, 2, 3)
+    decided = ask(held, held, unlearned=lambda: [*held])
+    for _ in range(2, ATTEMPTS_IN_OUTAGES + 1):
+        decided = ask(held, held, decided.memory, unlearned=lambda: [*held], outages=decided.requests)
+        assert [request.assets for request in decided.requests] == [TRAINING]
+    last = ask(held, held, decided.memory, unlearned=lambda: [*held], outages=decided.requests)
+    assert last.requests == ()
+    assert last.left["trained_model"].startswith("a service did not answer in 4 runs")
 
 
 def test_what_a_person_cancelled_is_not_asked_for_again_and_is_said_until_it_is_done_by_hand_or_delivered_anew():
