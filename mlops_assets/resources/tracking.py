@@ -24,6 +24,7 @@ from dagster import DagsterEventType, DagsterExecutionInterruptedError
 
 from mlops_assets import settings
 from mlops_assets.ml.artifacts import load_model, trusted_types
+from mlops_assets.ml.importing import for_good
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate, Fitted, Manifest
 from mlops_assets.resources.mlflow_database import create
@@ -153,7 +154,8 @@ class Tracking(dg.ConfigurableResource):
     @property
     def client(self) -> MlflowClient:
         """MLflow's client, to be used while `asking`."""
-        from mlflow import MlflowClient
+        with for_good():
+            from mlflow import MlflowClient
 
         create(self.tracking_uri)
         return MlflowClient(tracking_uri=self.tracking_uri)
@@ -162,8 +164,9 @@ class Tracking(dg.ConfigurableResource):
     def asking(self, what: str) -> Iterator[None]:
         """Ask MLflow something, with short patience and an environment of its own."""
         with _environment():
-            from mlflow import MlflowException
-            from sqlalchemy.exc import SQLAlchemyError
+            with for_good():
+                from mlflow import MlflowException
+                from sqlalchemy.exc import SQLAlchemyError
 
             try:
                 yield
