@@ -6,6 +6,7 @@ import logging
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ FILE = "file:"
 CONNECT_SECONDS, READ_SECONDS, WHOLE_SECONDS = 5.0, 15.0, 40.0
 LONGEST = 200
 SECRET_LENGTH = 4
+SENDING: ContextVar[bool] = ContextVar("sending", default=False)
 
 
 class ChannelError(Exception):
@@ -82,10 +84,7 @@ def send(channel: Channel, note: Note) -> tuple[bool, str]:
     """
     import apprise
 
-    log = logging.getLogger("apprise")
-    log.propagate = False  # its lines may hold what the URI holds
-    if not log.handlers:
-        log.addHandler(logging.NullHandler())
+    _keep_quiet()
     asset = apprise.AppriseAsset(
         app_id="mlops_assets",
         app_desc="mlops_assets",
@@ -99,11 +98,32 @@ def send(channel: Channel, note: Note) -> tuple[bool, str]:
     telling = apprise.Apprise(asset=asset)
     telling.add(service)
     kind = apprise.NotifyType.FAILURE if note.urgent else apprise.NotifyType.WARNING
-    result = telling.notify(note.body, note.subject, kind, body_format=apprise.NotifyFormat.TEXT)
+    sending = SENDING.set(True)
+    try:
+        result = telling.notify(note.body, note.subject, kind, body_format=apprise.NotifyFormat.TEXT)
+    finally:
+        SENDING.reset(sending)
     if result:
         return True, "told"
     said = "; ".join(dict.fromkeys(entry.message for entry in result.logs()))
     return False, _scrubbed(said, channel.uri) or "it was not taken, for no reason given"
+
+
+class _NotWhileSending(logging.Filter):
+    """Drops what is logged on the way of a message: it may hold what the URI holds."""
+
+    def filter(self, record: logging.LogRecord) -> bool:  # noqa: ARG002
+        """Whether the line is somebody else's."""
+        return not SENDING.get()
+
+
+QUIET = _NotWhileSending()
+
+
+def _keep_quiet() -> None:
+    """Keep the lines of apprise for ourselves, and drop those of the library below it."""
+    logging.getLogger("apprise").propagate = False
+    logging.getLogger("urllib3.connectionpool").addFilter(QUIET)
 
 
 def _prepare(service: Any, key: str) -> None:
