@@ -6,9 +6,12 @@ import io
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 import dagster as dg
 
+from mlops_assets.lifecycle.arrivals import new_data, utc_now
+from mlops_assets.lifecycle.data import lifecycle_job
 from mlops_assets_tests.toy import Workshop
 
 RESOURCES = ("deliveries", "blobs", "records")
@@ -16,9 +19,13 @@ RESOURCES = ("deliveries", "blobs", "records")
 
 @dataclass
 class Daemon:
-    """One workshop's `toy_new_data`. Requests whose run key has been used start nothing, as in the real daemon."""
+    """One workshop's `toy_new_data`. Requests whose run key has been used start nothing, as in the real daemon.
+
+    `late` is by how much its clock is ahead.
+    """
 
     shop: Workshop
+    late: timedelta = timedelta(0)
     cursor: str | None = None
     used: set[str] = field(default_factory=set)
     said: str = ""
@@ -39,7 +46,7 @@ class Daemon:
         )
         with context:
             context.log.addHandler(logging.StreamHandler(log))
-            seen = repository.get_sensor_def("toy_new_data").evaluate_tick(context)
+            seen = self._sensor(repository).evaluate_tick(context)
         self.cursor, self.said = seen.cursor, seen.skip_message or ""
         self.logged = log.getvalue()
         for request in seen.dynamic_partitions_requests or []:
@@ -47,6 +54,12 @@ class Daemon:
         fresh = [request for request in seen.run_requests or [] if request.run_key not in self.used]
         self.used |= {request.run_key for request in fresh}
         return fresh
+
+    def _sensor(self, repository: dg.RepositoryDefinition) -> dg.SensorDefinition:
+        """As it is wired, but for its clock."""
+        if not self.late:
+            return repository.get_sensor_def("toy_new_data")
+        return new_data(self.shop.spec, lifecycle_job(self.shop.spec), lambda: utc_now() + self.late)
 
     def run(self, request: dg.RunRequest, assets: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
         """Run what was asked for, or only some of its assets."""

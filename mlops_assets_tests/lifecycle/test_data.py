@@ -1,9 +1,10 @@
 import sqlite3
+from datetime import timedelta
 
 import dagster as dg
 import pytest
 
-from mlops_assets.ml.planning import TRAINING, VALIDATION
+from mlops_assets.ml.planning import MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.sources import Delivery
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.daemon import Daemon
@@ -185,22 +186,27 @@ def test_a_run_that_a_person_cancelled_is_not_asked_for_again_and_the_reason_is_
     assert "Left alone" not in daemon.said
 
 
-def test_training_during_an_outage_of_mlflow_is_asked_for_once_more_alone_and_then_the_reason_is_said(workshop):
+def test_training_during_an_outage_of_mlflow_is_asked_for_again_alone_ever_later_and_then_the_reason_is_said(workshop):
     shop = workshop()
     for month in toy.MONTHS[:3]:
         toy.deliver(shop.landing, month)
     daemon = Daemon(shop)
-    [first] = daemon.look()
+    [asked] = daemon.look()
     tracking = shop.resources["tracking"]
     shop.resources["tracking"] = type(tracking)(root=tracking.root, tracking_uri="http://127.0.0.1:9")
     del shop.__dict__["definitions"]
-    assert not daemon.run(first).success
-    [second] = daemon.look()
-    assert assets(second) == set(TRAINING)
-    assert not daemon.run(second).success
+    assert not daemon.run(asked).success
+    for minutes in (1, 5, 25):
+        daemon.late = timedelta(minutes=minutes, seconds=-20)
+        assert daemon.look() == []
+        assert daemon.said.startswith("A service did not answer in the last run of toy; the next is at ")
+        daemon.late = timedelta(minutes=minutes, seconds=20)
+        [asked] = daemon.look()
+        assert assets(asked) == set(TRAINING)
+        assert not daemon.run(asked).success
     for _ in range(2):
         assert daemon.look() == []
-        assert "Left alone: trained_model: a service did not answer in 2 runs; materialize it by hand" in daemon.said
+        assert "Left alone: trained_model: a service did not answer in 4 runs; materialize it by hand" in daemon.said
     del shop.__dict__["definitions"]
     shop.resources["tracking"] = tracking
     assert shop.run(assets=TRAINING).success
@@ -245,7 +251,7 @@ def test_training_waits_for_gaps_to_be_filled_and_is_then_asked_for_once(worksho
     assert daemon.look() == []
     toy.deliver(shop.landing, "2024-05")
     [request] = daemon.look()
-    assert assets(request) == {*VALIDATION, *TRAINING, "drift_report"}
+    assert assets(request) == {*VALIDATION, *MONITORING, *TRAINING}
 
 
 def test_batches_become_partitions_and_odd_names_are_refused_by_name(workshop):
