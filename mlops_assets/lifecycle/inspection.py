@@ -124,6 +124,7 @@ class Inspection:
             files=commit.files,
             content=content_digest(rows),
             profile=profile(judged.good, compared_columns(self.contract, self.spec)),
+            layout=judged.layout,
         )
         self.findings[delivery.partition] = self._compared(found, judged.good)
         self.validated[delivery.partition] = self.history[delivery.partition] = found
@@ -213,4 +214,5 @@ def length(spec: ModelSpec, found: ValidatedPartition, before: Sequence[Validate
 def compared_columns(contract: pandera.DataFrameSchema, spec: ModelSpec) -> list[str]:
     """The columns whose distributions are compared: inputs and target, without times, calendars and personal data."""
     left_out = {spec.time.name, *spec.time.columns, *spec.calendar, *pii_columns(contract)}
-    return [name for name in (*inputs(contract, spec), spec.target) if name not in left_out]
+    known = (*inputs(contract, spec), *((spec.target,) if spec.labels is None else ()))
+    return [name for name in known if name not in left_out]

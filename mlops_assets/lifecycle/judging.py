@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mlops_assets.lifecycle.upstream import Upstream
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.contracts import load_contract, pii_columns
 from mlops_assets.ml.drift_page import draw
@@ -66,6 +67,7 @@ class Judging:
     blobs: Blobs
     registry: Registry
     tracking: Tracking
+    upstream: Upstream
     judged: dict[str, DriftReport] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
@@ -73,9 +75,17 @@ class Judging:
     outage: bool = False
 
     @classmethod
-    def of(cls, spec: ModelSpec, tables: Tables, blobs: Blobs, registry: Registry, tracking: Tracking) -> Judging:
+    def of(
+        cls,
+        spec: ModelSpec,
+        tables: Tables,
+        blobs: Blobs,
+        registry: Registry,
+        tracking: Tracking,
+        upstream: Upstream,
+    ) -> Judging:
         """The work on a model's partitions, before the first."""
-        return cls(spec, load_contract(spec.contract), tables, blobs, registry, tracking)
+        return cls(spec, load_contract(spec.contract), tables, blobs, registry, tracking, upstream)
 
     def look_at(self, partition: str, part: ValidatedPartition | None, *, drawn: bool) -> None:
         """Judge one partition over all its rows, and draw its page when asked to."""
@@ -107,6 +117,7 @@ class Judging:
             reference.candidate.importance,
             pii_columns(self.contract),
         )
+        report = report.model_copy(update={"cause": self.upstream.cause(part, report, self.judged)})
         if drawn:
             self.pages[part.partition] = self._page(report, reference, rows, predicted)
         self.judged[part.partition] = report

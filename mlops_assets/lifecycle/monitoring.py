@@ -1,4 +1,4 @@
-"""`drift_report` and the check beside it."""
+"""`drift_report` and the checks beside it."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import dagster as dg
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.judging import Judging
+from mlops_assets.lifecycle.upstream import Upstream
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.monitoring import ColumnEffect, DriftReport
@@ -22,6 +23,11 @@ from mlops_assets.resources.tracking import Tracking
 
 BARS = 15
 SHOWN = 50
+CHECKS = {
+    "has_not_drifted": "No partition judged in the run has drifted from what its champion learned from.",
+    "moved_with_the_world": "No partition judged in the run looks as if its feed were broken.",
+}
+JUDGES = ("monitoring", "profiles", "causes", "symptoms", "distributions", "units")
 
 
 def monitoring(spec: ModelSpec) -> dg.Definitions:
@@ -38,13 +44,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         backfill_policy=dg.BackfillPolicy.single_run(),
         op_tags={"dagster/priority": "10", **common.compute(spec, "monitoring")},
         code_version=_code_version(spec),
-        check_specs=[
-            dg.AssetCheckSpec(
-                "has_not_drifted",
-                asset=asset_key,
-                description="No partition judged in the run has drifted from what its champion learned from.",
-            )
-        ],
+        check_specs=[dg.AssetCheckSpec(name, asset=asset_key, description=text) for name, text in CHECKS.items()],
     )
     def drift_report(
         context: dg.AssetExecutionContext,
@@ -56,11 +56,11 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         tracking: Tracking,
         reports: Reports,
     ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
-        """How far the rows lie from those that the champion learned from, and whether that matters.
+        """How far the rows lie from those that the champion learned from, whether that matters, and the likely cause.
 
         Judged over all rows, against the newest version that has been champion and was not fitted on the partition.
         """
-        work = Judging.of(spec, tables, blobs, registry, tracking)
+        work = Judging.of(spec, tables, blobs, registry, tracking, Upstream(spec, records, context.instance))
         newest = max(validated_features.values(), key=lambda part: part.first, default=None)
         for partition in context.partition_keys:
             part = validated_features.get(partition)
@@ -75,7 +75,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
                 records.put(spec.name, "drift_report", report, partition)
             yield from common.materializations(asset_key, versions, metadata)
             raise _refusal(spec, work)
-        checks = [_check(work.judged)]
+        checks = [_has_not_drifted(work.judged), _moved_with_the_world(work.judged)]
         yield from common.finish(context, asset_key, work.judged, versions, metadata, check_results=checks)
 
     return drift_report
@@ -83,8 +83,8 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
 
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides a verdict: the declared limits and exclusions, and the code that judges."""
-    declared = spec.model_dump(mode="json", include={"drift", "calendar", "exclude"})
-    return code_version(declared, ["mlops_assets.ml.monitoring", "mlops_assets.ml.profiles"])
+    declared = spec.model_dump(mode="json", include={"drift", "calendar", "exclude", "quality"})
+    return code_version(declared, [f"mlops_assets.ml.{name}" for name in JUDGES])
 
 
 def _saved(report: DriftReport, page: str | None, reports: Reports) -> dict[str, Any]:
@@ -112,6 +112,21 @@ def _metadata(report: DriftReport, registry: Registry) -> dict[str, Any]:
         "drift_per_column": dg.MetadataValue.md(_bars(report, effects)),
         "effects": dg.MetadataValue.table([_record(effect) for effect in effects]) if effects else "none",
         "left_out": dg.MetadataValue.json(report.left_out),
+        **_cause(report),
+    }
+
+
+def _cause(report: DriftReport) -> dict[str, Any]:
+    if report.cause is None:
+        return {}
+    findings = [
+        dg.TableRecord({"kind": each.kind, "columns": ", ".join(each.columns), "finding": each.sentence})
+        for each in report.cause.findings[:SHOWN]
+    ]
+    return {
+        "likely_cause": report.cause.likely,
+        "because": report.cause.sentence,
+        **({"evidence_of_the_cause": dg.MetadataValue.table(findings)} if findings else {}),
     }
 
 
@@ -143,13 +158,28 @@ def _record(effect: ColumnEffect) -> dg.TableRecord:
     )
 
 
-def _check(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
+def _has_not_drifted(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
     drifted = {partition: report.sentence for partition, report in results.items() if report.verdict == "drifted"}
+    return _warning("has_not_drifted", {"judged": len(results), "drifted": dg.MetadataValue.json(drifted)}, drifted)
+
+
+def _moved_with_the_world(results: Mapping[str, DriftReport]) -> dg.AssetCheckResult:
+    broken = {
+        partition: report.cause.sentence
+        for partition, report in results.items()
+        if report.cause is not None and report.is_broken_feed
+    }
+    return _warning("moved_with_the_world", {"judged": len(results), "broken": dg.MetadataValue.json(broken)}, broken)
+
+
+def _warning(check: str, metadata: Mapping[str, Any], found: Mapping[str, str]) -> dg.AssetCheckResult:
+    """A check that passes where nothing was found, and tells of the first finding where something was."""
     return dg.AssetCheckResult(
-        check_name="has_not_drifted",
-        passed=not drifted,
+        check_name=check,
+        passed=not found,
         severity=dg.AssetCheckSeverity.WARN,
-        metadata={"judged": len(results), "drifted": dg.MetadataValue.json(drifted)},
+        description=next(iter(found.values()), None),
+        metadata=metadata,
     )
 
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
-from mlops_assets.ml.spec import Value
+from pydantic import Field
+
+from mlops_assets.ml.distributions import distance, quantiles
+from mlops_assets.ml.sources import Delivery
+from mlops_assets.ml.spec import Partitions, Value
+from mlops_assets.ml.symptoms import Finding, History, Leap, Observed, leaps, missing_groups, symptoms
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import Windows
 
 Likely = Literal["upstream", "world", "unknown"]
-
-
-class Finding(Value):
-    """One piece of evidence: what kind, in which columns, and the sentence with its numbers."""
-
-    kind: str
-    columns: tuple[str, ...]
-    sentence: str
+RECENT = 6
+NAMED = 5
+QUARANTINED_JUMP = 0.005
+CYCLES = {"hourly": (24, 48, 168), "daily": (7, 14, 364), "weekly": (52,), "monthly": (12,)}
 
 
 class Cause(Value):
@@ -23,3 +29,159 @@ class Cause(Value):
     likely: Likely
     findings: tuple[Finding, ...]
     sentence: str
+
+
+class Feed(Value):
+    """How a partition came to be: what its files are called and hold, and the code that made its assets.
+
+    `producer` is the file names without their digits, `layout` the delivered columns with their types, in order;
+    `code` maps each upstream asset to its code version. What is not known is empty.
+    """
+
+    producer: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+    correction: bool = False
+    quarantined: float = 0.0
+    code: dict[str, str] = Field(default_factory=dict)
+
+
+def observed(part: ValidatedPartition) -> Observed:
+    """A validated partition as the search for a cause sees it."""
+    return Observed(part.partition, part.first, part.last, part.rows_in, part.profile)
+
+
+def feed(part: ValidatedPartition, delivery: Delivery | None, code: Mapping[str, str]) -> Feed:
+    """How a partition came to be, as far as it is on record."""
+    files = () if delivery is None else delivery.origins or delivery.files
+    return Feed(
+        producer=tuple(sorted({re.sub(r"\d+", "#", file.name) for file in files})),
+        layout=part.layout,
+        correction=delivery is not None and delivery.corrects is not None,
+        quarantined=part.rows_quarantined / max(part.rows_in, 1),
+        code=dict(code),
+    )
+
+
+def comparable(keys: Sequence[str], partition: str, partitions: Partitions) -> tuple[list[str], list[str]]:
+    """The keys that `partition` is held against: the most recent before it, and those a cycle or a year ago.
+
+    `keys` are those that there are, in order of time.
+    """
+    recent = keys[: bisect_left(keys, partition)][-RECENT:]
+    windows = Windows.of(partitions)
+    here = windows.position(partition)
+    back = [windows.key(here - cycle) for cycle in CYCLES[partitions.every]]
+    return list(recent), [key for key in back if key in keys and key not in recent]
+
+
+def find_cause(
+    now: Observed,
+    history: History,
+    feeds: tuple[Feed, Sequence[Feed]],
+    moved: Collection[str],
+    target: str,
+    least_rows: float,
+) -> Cause:
+    """The likelier cause, with the evidence.
+
+    A symptom of a broken feed says `upstream` by itself. So does a column that leapt, farther than it ever did from one
+    partition to the next, in the very partition in which something upstream changed. A leap that the target took
+    part in, or a move that was no leap, is the `world`'s. Any other leap may be either: `unknown`.
+    """
+    if not history.recent:
+        return Cause(likely="unknown", findings=(), sentence="There is no earlier partition to compare with.")
+    found = symptoms(now, history, least_rows)
+    explained = {name for finding in found for name in finding.columns}
+    leapt = {name: leap for name, leap in leaps(now, history).items() if leap.abrupt and name not in explained}
+    changed = list(changes(*feeds))
+    if found:
+        return _cause("upstream", [*found, *changed, *missing_groups(now, history)])
+    if not leapt:
+        return _no_leap(now, history, moved)
+    together = _together(leapt, history)
+    if changed:
+        return _cause("upstream", [*changed, together])
+    if target in leapt:
+        return _cause("world", [together.model_copy(update={"kind": "target"})])
+    return _cause("unknown", [together, *missing_groups(now, history)])
+
+
+def changes(now: Feed, before: Sequence[Feed]) -> Iterator[Finding]:
+    """What changed upstream of a partition: in none of the partitions before was it so."""
+    if not before:
+        return
+    if now.producer and all(each.producer for each in before) and all(each.producer != now.producer for each in before):
+        yield _change("files", f"The files are called {_few(now.producer)}, and were {_few(before[-1].producer)}.")
+    if now.layout and all(each.layout for each in before) and all(each.layout != now.layout for each in before):
+        other = sorted(set(now.layout) ^ set(before[-1].layout))
+        yield _change("schema", f"The files hold other columns or types: {_few(other) if other else 'another order'}.")
+    for asset, version in now.code.items():
+        known = [each.code[asset] for each in before if asset in each.code]
+        if known and version not in known:
+            yield _change("code", f"{asset} was made by other code (version {version}, before {known[-1]}).")
+    if now.correction:
+        yield _change("correction", "The delivery is a correction of an earlier one.")
+    most = max(each.quarantined for each in before)
+    if now.quarantined - most >= max(QUARANTINED_JUMP, 2 * most):
+        yield _change(
+            "quarantined", f"{now.quarantined:.1%} of the rows broke the contract, and at most {most:.1%} before."
+        )
+
+
+def _change(kind: str, sentence: str) -> Finding:
+    return Finding(kind=kind, columns=(), sentence=sentence)
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED} more" if len(names) > NAMED else "")
+
+
+def _no_leap(now: Observed, history: History, moved: Collection[str]) -> Cause:
+    """Nothing leapt: what has moved since training did so step by step, or with the season."""
+    if not moved:
+        return Cause(likely="unknown", findings=(), sentence="Nothing moved that would need a cause.")
+    seasonal = [name for name in moved if _like_last_cycle(now, history, name)]
+    found = [
+        Finding(
+            kind="gradual",
+            columns=tuple(moved),
+            sentence=f"{_few(list(moved))} moved no farther from the {len(history.recent)} partitions before than "
+            "those differ from each other.",
+        )
+    ]
+    if seasonal:
+        sentence = f"{_few(seasonal)} lies nearer to the partition a cycle ago than to the one before."
+        found.append(Finding(kind="season", columns=tuple(seasonal), sentence=sentence))
+    return _cause("world", found)
+
+
+def _like_last_cycle(now: Observed, history: History, name: str) -> bool:
+    if not history.likewise:
+        return False
+    sides = [each.profile.columns.get(name) for each in (now, history.likewise[-1], history.recent[-1])]
+    here, then, last = [None if side is None else quantiles(side) for side in sides]
+    return here is not None and then is not None and last is not None and distance(here, then) < distance(here, last)
+
+
+def _together(leapt: Mapping[str, Leap], history: History) -> Finding:
+    farthest = sorted(leapt, key=lambda name: -leapt[name].apart / leapt[name].usual)
+    first = leapt[farthest[0]]
+    return Finding(
+        kind="together" if len(leapt) > 1 else "leap",
+        columns=tuple(farthest),
+        sentence=(
+            f"{_few(farthest)} leapt away from each of the {len(history.all)} partitions before, {farthest[0]} "
+            f"{first.apart / first.usual:.1f} times as far as is usual between two of them."
+        ),
+    )
+
+
+def _cause(likely: Likely, findings: Sequence[Finding]) -> Cause:
+    said = {
+        "upstream": "Likely a broken feed:",
+        "world": "Likely the world:",
+        "unknown": "A broken feed or the world, it cannot be told:",
+    }
+    shown = " ".join(finding.sentence for finding in findings[:NAMED])
+    more = f" And {len(findings) - NAMED} findings more." if len(findings) > NAMED else ""
+    return Cause(likely=likely, findings=tuple(findings), sentence=f"{said[likely]} {shown}{more}")

@@ -12,6 +12,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
+from mlops_assets.ml.importing import for_good
 from mlops_assets.ml.monitoring import PREDICTION, ColumnEffect, DriftReport
 from mlops_assets.ml.pages import NO_SCRIPTS, Html, page, plain, section, table, verdict
 from mlops_assets.ml.profiles import category_codes, numbers
@@ -40,6 +41,7 @@ def draw(report: DriftReport, reference: pd.DataFrame, current: pd.DataFrame) ->
         f"version {report.version} was fitted on",
         report.sentence,
         [
+            *_cause(report),
             section("Every row", _table(effects)),
             *_reasons("Not judged", report.left_out),
             *_reasons("Not drawn", omitted),
@@ -47,6 +49,15 @@ def draw(report: DriftReport, reference: pd.DataFrame, current: pd.DataFrame) ->
         ],
         policy=SCRIPTS,
     )
+
+
+def _cause(report: DriftReport) -> list[Html]:
+    if report.cause is None:
+        return []
+    found = [(each.kind, ", ".join(each.columns), each.sentence) for each in report.cause.findings]
+    shown = [table(["finding", "columns", "what was found"], found, numeric=3)] if found else []
+    good = report.cause.likely != "upstream"
+    return [section("The likely cause", verdict(report.cause.likely, good=good), report.cause.sentence, *shown)]
 
 
 def drawable(
@@ -117,8 +128,9 @@ def _pictures(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.Dat
 
 
 def _evidently(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.DataFrame) -> str:
-    from evidently import DataDefinition, Dataset, Report
-    from evidently.metrics import ValueDrift
+    with for_good():
+        from evidently import DataDefinition, Dataset, Report
+        from evidently.metrics import ValueDrift
 
     numeric = [name for name in before.columns if before[name].dtype.kind == "f"]
     definition = DataDefinition(

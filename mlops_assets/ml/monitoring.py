@@ -10,6 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.profiles import ColumnProfile, Method, Profile, Shift, effect_sizes, profile
 from mlops_assets.ml.spec import Drift, ModelSpec, Value
@@ -38,7 +39,7 @@ class DriftReport(Value):
 
     `first` is the time of the partition's first row, `usual_rows` is how many rows a partition had on average in
     training. `weighted_share` is the share of importance held by the columns beyond their thresholds. `prediction` is
-    missing where nothing could be predicted.
+    missing where nothing could be predicted. `cause` is what most likely moved the data, if anything did.
     """
 
     model: str
@@ -55,6 +56,12 @@ class DriftReport(Value):
     weighted_share: float
     verdict: Verdict
     sentence: str
+    cause: Cause | None = None
+
+    @property
+    def is_broken_feed(self) -> bool:
+        """Whether what moved the data was most likely the feed."""
+        return self.cause is not None and self.cause.likely == "upstream"
 
 
 class Subject(Value):

@@ -58,7 +58,8 @@ class ValidatedPartition(Value):
     """What `validated_features` says of one partition.
 
     `files` maps each data file of the table to its SHA-256. `content` is the digest of the rows themselves, `delivered`
-    is when the newest of the delivered files was last changed.
+    is when the newest of the delivered files was last changed, `layout` the columns that were delivered, in order, each
+    with its type.
     """
 
     model: str
@@ -75,6 +76,7 @@ class ValidatedPartition(Value):
     files: dict[str, str]
     content: str
     profile: Profile
+    layout: tuple[str, ...] = ()
 
 
 class BrokenContractError(Exception):
@@ -82,12 +84,13 @@ class BrokenContractError(Exception):
 
 
 class Judged(NamedTuple):
-    """A delivery, parted: rows in = good rows + quarantined rows."""
+    """A delivery, parted: rows in = good rows + quarantined rows. `layout` are its columns as they came."""
 
     rows_in: int
     good: pd.DataFrame
     quarantined: pa.Table
     broken: tuple[BrokenRule, ...]
+    layout: tuple[str, ...]
 
     @property
     def bad_share(self) -> float:
@@ -113,7 +116,12 @@ def judge(
     quarantined = quarantine(files, findings, spec.time, pii_columns(contract))
     good = _good(frame, findings.rows(), spec.time.name)
     _refuse_together(good, contract)
-    return Judged(findings.total, good, quarantined, _broken_rules(list(files), findings))
+    return Judged(findings.total, good, quarantined, _broken_rules(list(files), findings), _layout(files))
+
+
+def _layout(files: Mapping[str, pa.Table]) -> tuple[str, ...]:
+    """The delivered columns with their types, in order; a column again where files differ in it."""
+    return tuple(dict.fromkeys(f"{field.name}: {field.type}" for table in files.values() for field in table.schema))
 
 
 def _refuse_columns(files: Mapping[str, pa.Table], spec: ModelSpec, contract: pandera.DataFrameSchema) -> None:

@@ -67,9 +67,12 @@ def test_a_month_like_those_before_is_stable_and_another_world_is_drifted(shop, 
     assert result.success
     found = reported(shop, month)
     assert (found.verdict, found.version, found.rows, found.usual_rows) == (verdict, 1, 300, 300)
-    [check] = result.get_asset_check_evaluations()
-    assert (check.check_name, check.passed) == ("has_not_drifted", verdict == "stable")
-    assert check.severity == dg.AssetCheckSeverity.WARN
+    checks = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert {name: check.passed for name, check in checks.items()} == {
+        "has_not_drifted": verdict == "stable",
+        "moved_with_the_world": True,
+    }
+    assert {check.severity for check in checks.values()} == {dg.AssetCheckSeverity.WARN}
 
 
 def test_the_metadata_tell_the_whole_story_and_lead_to_the_page(shop):

@@ -1,0 +1,91 @@
+"""What is on record of a partition's feed and of the partitions before it, and the cause of drift found in that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from mlops_assets.lifecycle.common import key
+from mlops_assets.ml.causes import RECENT, Cause, Feed, comparable, feed, find_cause, observed
+from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.sources import Delivery
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.symptoms import History
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import oldest_first
+from mlops_assets.resources.records import Records
+
+RAW, VALIDATED, REPORT = "raw_data", "validated_features", "drift_report"
+CODE_VERSION = "dagster/code_version"
+EVENTS_A_PARTITION = 3
+
+
+@dataclass
+class Upstream:
+    """The history of a model's deliveries, read as far as the partitions of a run need it, once."""
+
+    spec: ModelSpec
+    records: Records
+    instance: dg.DagsterInstance
+    keys: list[str] = field(default_factory=list)
+    parts: dict[str, ValidatedPartition] = field(default_factory=dict)
+    feeds: dict[str, Feed] = field(default_factory=dict)
+
+    def cause(self, part: ValidatedPartition, report: DriftReport, judged: Mapping[str, DriftReport]) -> Cause:
+        """Why the partition is as it is. `judged` are the reports of this run, which are not on record yet.
+
+        A partition that is said to come from a broken feed is no measure for those after it, unless all of the recent
+        ones are: then that is how the world is now.
+        """
+        recent, likewise = self._before(part)
+        sound = [each for each in recent if not self._is_broken(each.partition, judged)] or recent
+        feeds = self._feeds([part, *sound])
+        return find_cause(
+            observed(part),
+            History([observed(each) for each in sound], [observed(each) for each in likewise]),
+            (feeds[0], feeds[1:]),
+            [effect.column for effect in report.columns if effect.beyond],
+            self.spec.target,
+            self.spec.quality.row_count_ratio[0],
+        )
+
+    def _before(self, part: ValidatedPartition) -> tuple[list[ValidatedPartition], list[ValidatedPartition]]:
+        """The most recent partitions before it, oldest first, and those a cycle or a year ago."""
+        self.keys = self.keys or self.records.partitions(self.spec.name, VALIDATED)
+        if self.spec.partitions.every == "batch":
+            earlier = [each for each in self._some(self.keys) if each.first < part.first]
+            return oldest_first(earlier)[-RECENT:], []
+        recent, likewise = comparable(self.keys, part.partition, self.spec.partitions)
+        return self._some(recent), self._some(likewise)
+
+    def _some(self, keys: Sequence[str]) -> list[ValidatedPartition]:
+        missing = [each for each in keys if each not in self.parts]
+        self.parts |= self.records.some(ValidatedPartition, self.spec.name, VALIDATED, missing)
+        return [self.parts[each] for each in keys if each in self.parts]
+
+    def _is_broken(self, partition: str, judged: Mapping[str, DriftReport]) -> bool:
+        report = judged.get(partition) or self.records.get(DriftReport, self.spec.name, REPORT, partition)
+        return report is not None and report.delivery == self.parts[partition].delivery and report.is_broken_feed
+
+    def _feeds(self, parts: Sequence[ValidatedPartition]) -> list[Feed]:
+        unknown = [part for part in parts if part.partition not in self.feeds]
+        keys = [part.partition for part in unknown]
+        deliveries = self.records.some(Delivery, self.spec.name, RAW, keys)
+        code = {asset: self._code_versions(asset, keys) for asset in (RAW, VALIDATED)} if keys else {}
+        for part in unknown:
+            versions = {asset: known[part.partition] for asset, known in code.items() if part.partition in known}
+            self.feeds[part.partition] = feed(part, deliveries.get(part.partition), versions)
+        return [self.feeds[part.partition] for part in parts]
+
+    def _code_versions(self, asset: str, partitions: Sequence[str]) -> dict[str, str]:
+        """The code that made each partition of an asset last, in one query. Not every event says it."""
+        wanted = dg.AssetRecordsFilter(asset_key=key(self.spec, asset), asset_partitions=list(partitions))
+        found = self.instance.fetch_materializations(wanted, limit=EVENTS_A_PARTITION * len(partitions)).records
+        versions: dict[str, str] = {}
+        for record in found:
+            tags = (record.asset_materialization.tags if record.asset_materialization else None) or {}
+            if record.partition_key is not None and CODE_VERSION in tags:
+                versions.setdefault(record.partition_key, tags[CODE_VERSION])
+        return versions
