@@ -16,8 +16,9 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, gather, stale
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.policies import policy
 from mlops_assets.ml.registration import RegisteredVersion
-from mlops_assets.ml.retraining import RetrainingDecision, TrainingFacts, Verdict, policy
+from mlops_assets.ml.retraining import RetrainingDecision, TrainingFacts, Verdict
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
@@ -30,6 +31,7 @@ from mlops_assets.resources.tracking import TrackingUnavailableError
 DECISION = "retraining_decision"
 CURRENT = "champion_stands_on_current_data"
 SHOWN = 3
+DECIDERS = [f"mlops_assets.ml.{name}" for name in ("evidence", "gain", "policies", "prospects", "retraining")]
 
 
 def retraining(spec: ModelSpec) -> dg.Definitions:
@@ -77,7 +79,9 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the verdict beside the evidence: the declared rule, and the code that decides."""
     declared = spec.model_dump(mode="json", include={"retraining", "drift", "evaluation"})
-    return code_version(declared, [f"mlops_assets.ml.{name}" for name in ("retraining", "evidence", "gain")])
+    return code_version(
+        declared, [f"mlops_assets.ml.{name}" for name in ("evidence", "gain", "policies", "prospects", "retraining")]
+    )
 
 
 def _learned(spec: ModelSpec, records: Records) -> Learned:

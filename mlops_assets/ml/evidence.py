@@ -49,6 +49,7 @@ class Learned:
             became_champion=promoted and registered is not None and registered.became_champion,
             cpu_seconds=candidate.cpu_seconds,
             candidate=candidate.mlflow_run_id,
+            baseline=report.baseline[report.metric].value if report.metric in report.baseline else None,
         )
 
 

@@ -1,54 +1,111 @@
-"""How much better a model trained now would be than the one that serves, learned from the trainings of the past.
+"""How much better a model trained now would be than the one that serves, learned from the past of both.
 
-The error of a model (its distance to perfection) is taken to grow by the same share with every partition that it is
-old, so that what a training gains is proportional to the age of the champion. That rate is a posterior mean: a prior
-that expects little, and every training of the past with what it gained on rows that neither model had seen.
+The error of a model (its distance to perfection) is taken to grow by one rate with every partition that it is old, and
+to shrink by another with the logarithm of what there is to learn from. Both are estimated together, by least squares
+with a prior, from what each training of the past gained on rows that neither model had seen, and from how the error of
+each champion went with its age, beside that of a naive guess on the same rows. How much such figures scatter is
+estimated too: a steady stream convinces soon that nothing is lost by waiting, a wild one hardly ever.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 
-class Observation(NamedTuple):
-    """By what factor (its logarithm) an error was cut, at which age of the champion, and how uncertain that is."""
+ROUNDS = 3
+NORMAL = 1.96
+
+
+class Gained(NamedTuple):
+    """What a training gained: the logarithm of the factor by which the error fell, when the champion was `age` old.
+
+    `grown` is the logarithm of the factor by which there was more to learn from.
+    """
 
     age: float
+    grown: float
     log_ratio: float
-    deviation: float
 
 
-class Rate(NamedTuple):
-    """What is believed of the share by which the error grows with each partition: its mean and standard deviation."""
+class Seen(NamedTuple):
+    """The logarithm of the error of the champion of one reign at an age, beside that of the naive guess."""
 
-    mean: float
-    deviation: float
-
-
-PRIOR = Rate(0.01, 0.02)
-NOISE = 0.15
-QUANTILE = 1.96
+    reign: int
+    age: float
+    log_error: float
 
 
-def error(value: float, better: str) -> float:
-    """The distance of a metric from perfection, which is 0 where less is better and 1 where more is."""
-    return abs(value) if better == "lower" else 1 - value
+class Prior(NamedTuple):
+    """What is believed before anything is seen: means and standard deviations, all of logarithms of error.
+
+    `rate` is what a partition of age adds, `growth` what e times the data take away, `start` how far the first figures
+    of a reign may lie from its hold-out, `noise` how figures scatter, which counts like `noise_weight` of them.
+    """
+
+    rate: float = 0.05
+    rate_deviation: float = 0.05
+    growth: float = 0.05
+    growth_deviation: float = 0.05
+    start: float = 0.1
+    noise: float = 0.15
+    noise_weight: float = 2.0
 
 
-def rate(observations: Iterable[Observation], prior: Rate = PRIOR) -> Rate:
-    """The posterior of the rate: normal prior, normal noise, every observation weighed by its certainty."""
-    precision, moment = prior.deviation**-2, prior.mean * prior.deviation**-2
-    for seen in observations:
-        variance = NOISE**2 + seen.deviation**2
-        precision += seen.age**2 / variance
-        moment += seen.age * seen.log_ratio / variance
-    return Rate(moment / precision, precision**-0.5)
+PRIOR = Prior()
 
 
-def share(believed: Rate, age: float) -> tuple[float, float, float]:
-    """The share of the error that a training would take away now, with its 95 % interval."""
-    exponents = (believed.mean + side * QUANTILE * believed.deviation for side in (0, -1, 1))
-    value, low, high = (-math.expm1(-exponent * age) for exponent in exponents)
-    return value, low, high
+class Belief(NamedTuple):
+    """The rate and the growth that are believed in, and their covariance."""
+
+    means: np.ndarray
+    covariance: np.ndarray
+
+    def relief(self, age: float, grown: float) -> tuple[float, float]:
+        """The logarithm of the factor by which a training would cut the error, and its standard deviation."""
+        at = np.array([age, grown])
+        return float(at @ self.means), float(np.sqrt(at @ self.covariance @ at))
+
+
+def belief(gained: Sequence[Gained], seen: Sequence[Seen], prior: Prior = PRIOR) -> Belief:
+    """The rate and the growth by all that is known: unknowns are both, and the start of each reign."""
+    reigns = sorted({each.reign for each in seen})
+    means = np.array([prior.rate, prior.growth, *[0.0] * len(reigns)])
+    certainty = np.diag([prior.rate_deviation, prior.growth_deviation, *[prior.start] * len(reigns)]) ** 2.0
+    certainty = np.linalg.inv(certainty)
+    kinds = [_gained(gained, len(means)), _seen(seen, reigns, len(means))]
+    noises = [prior.noise] * len(kinds)
+    for _ in range(ROUNDS):
+        information, moment = certainty.copy(), certainty @ means
+        for noise, (at, said) in zip(noises, kinds, strict=True):
+            information += at.T @ at / noise**2
+            moment += at.T @ said / noise**2
+        found = np.linalg.solve(information, moment)
+        noises = [_noise(said - at @ found, prior) for at, said in kinds]
+    return Belief(found[:2], np.linalg.inv(information)[:2, :2])
+
+
+def share(log_ratio: float, deviation: float) -> tuple[float, float, float]:
+    """The share of the error that goes away, with its 95 % interval."""
+    value, low, high = (-np.expm1(-(log_ratio + side * NORMAL * deviation)) for side in (0, -1, 1))
+    return float(value), float(low), float(high)
+
+
+def _gained(gained: Sequence[Gained], width: int) -> tuple[np.ndarray, np.ndarray]:
+    at = np.zeros((len(gained), width))
+    at[:, 0], at[:, 1] = [each.age for each in gained], [each.grown for each in gained]
+    return at, np.array([each.log_ratio for each in gained], float)
+
+
+def _seen(seen: Sequence[Seen], reigns: Sequence[int], width: int) -> tuple[np.ndarray, np.ndarray]:
+    at = np.zeros((len(seen), width))
+    at[:, 0] = [each.age for each in seen]
+    at[range(len(seen)), [2 + reigns.index(each.reign) for each in seen]] = 1
+    return at, np.array([each.log_error for each in seen], float)
+
+
+def _noise(left: np.ndarray, prior: Prior) -> float:
+    """The standard deviation of what is left unexplained, drawn towards what was expected."""
+    weight = prior.noise_weight
+    return float(np.sqrt((weight * prior.noise**2 + left @ left) / (weight + len(left))))

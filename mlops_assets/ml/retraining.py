@@ -1,9 +1,11 @@
-"""Whether to train anew, and why: the policies, what they look at, and what they answer. Pure values and functions."""
+"""Whether to train anew: what a decision looks at, what it answers, and what follows from both for every policy.
+
+The policies themselves are in policies.py.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, Protocol
@@ -11,17 +13,13 @@ from typing import Literal, Protocol
 from pydantic import Field
 
 from mlops_assets.ml.causes import Cause
-from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import Estimate
-from mlops_assets.ml.gain import Observation, error, rate, share
 from mlops_assets.ml.monitoring import Verdict as DriftVerdict
 from mlops_assets.ml.monitoring import needs_retraining
 from mlops_assets.ml.spec import Retraining, Value
 
 Verdict = Literal["RETRAIN", "WAIT", "FIX_UPSTREAM", "NEED_LABELS"]
 LIFETIME = 1_000
-LEAST = 0.03
-NAMED = 3
 
 
 class PartitionFacts(Value):
@@ -50,7 +48,7 @@ class TrainingFacts(Value):
 
     `holdout` is the candidate's metric on its hold-out, `gain` how much better than the champion of that time it was on
     the same rows (positive is better); missing for a first version. `fitted` is how many partitions it learned from,
-    `candidate` names it by its MLflow run.
+    `candidate` names it by its MLflow run. `baseline` is the naive guess on the hold-out.
     """
 
     partition: str
@@ -61,6 +59,7 @@ class TrainingFacts(Value):
     cpu_seconds: float
     gpu_seconds: float = 0.0
     candidate: str = ""
+    baseline: float | None = None
 
 
 class Evidence(Value):
@@ -146,10 +145,33 @@ class Case:
         return self.after(self.trainings[-1].partition if self.trainings else None)
 
     @property
+    def keys(self) -> list[str]:
+        """The partitions, oldest first."""
+        return [facts.partition for facts in self.evidence.partitions]
+
+    @property
+    def champions(self) -> tuple[TrainingFacts, ...]:
+        """The trainings whose candidate became champion, oldest first."""
+        return tuple(training for training in self.trainings if training.became_champion)
+
+    @property
+    def reign(self) -> tuple[PartitionFacts, ...]:
+        """The partitions that came after the training of the champion."""
+        return self.after(self.champions[-1].partition if self.champions else None)
+
+    @property
     def age(self) -> int:
         """How many partitions came after the training of the champion."""
-        champions = [training.partition for training in self.trainings if training.became_champion]
-        return len(self.after(champions[-1] if champions else None))
+        return len(self.reign)
+
+    @property
+    def learned(self) -> int:
+        """How many partitions the champion could have learned from."""
+        return self.learned_by(self.champions[-1]) if self.champions else 1
+
+    def learned_by(self, training: TrainingFacts) -> int:
+        """How many partitions were at hand for a training, whatever window it took, as far as is known."""
+        return max(training.fitted, self.keys.index(training.partition) if training.partition in self.keys else 0, 1)
 
     @property
     def drifted(self) -> bool:
@@ -167,8 +189,12 @@ class Case:
 
     def after(self, partition: str | None) -> tuple[PartitionFacts, ...]:
         """The partitions after `partition`; all where it is not among them."""
-        keys = [facts.partition for facts in self.evidence.partitions]
-        return self.evidence.partitions[keys.index(partition) + 1 if partition in keys else 0 :]
+        return self.evidence.partitions[self.keys.index(partition) + 1 if partition in self.keys else 0 :]
+
+    def between(self, training: TrainingFacts, successor: TrainingFacts | None) -> tuple[PartitionFacts, ...]:
+        """The partitions after one training up to that of its successor, or up to now."""
+        reign = self.after(training.partition)
+        return reign if successor is None else reign[: len(reign) - len(self.after(successor.partition))]
 
     def settled(self) -> Answer | None:
         """Why there is nothing to decide, whatever the policy; None where there is."""
@@ -193,9 +219,9 @@ class Case:
             return None
         return Answer(
             "WAIT",
-            f"{_count(passed)} came after the last training, at {self.trainings[-1].partition}; the cooldown is "
-            f"{_count(cooldown)}.",
-            f"{_count(cooldown + 1 - passed)} later it is decided by what is known then.",
+            f"{counted(passed)} came after the last training, at {self.trainings[-1].partition}; the cooldown is "
+            f"{counted(cooldown)}.",
+            f"{counted(cooldown + 1 - passed)} later it is decided by what is known then.",
         )
 
     def decision(self, policy: str, answer: Answer, gain: Estimate | None = None) -> RetrainingDecision:
@@ -224,211 +250,6 @@ class Case:
         return None if needed > LIFETIME else (self.newest.first + every * (1 + needed)).date()
 
 
-@dataclass(frozen=True)
-class Never:
-    """What was trained first serves for ever."""
-
-    name: str = "never"
-
-    def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
-        """WAIT."""
-        answer = Answer("WAIT", "The declared policy never retrains.", "Only another policy would retrain.")
-        return Case(evidence, rule).decision(self.name, answer)
-
-
-@dataclass(frozen=True)
-class Always:
-    """Every partition is learned from as it comes."""
-
-    name: str = "always"
-
-    def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
-        """RETRAIN unless the newest partition has been trained with."""
-        case = Case(evidence, rule)
-        retrain = Answer("RETRAIN", "The declared policy retrains with every partition.", "Only another policy waits.")
-        return case.decision(self.name, case.settled() or retrain)
-
-
-@dataclass(frozen=True)
-class EveryN:
-    """By the calendar: every so many partitions, whatever they hold."""
-
-    name: str = "every_n"
-
-    def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
-        """RETRAIN when as many partitions as declared came after the last training."""
-        case = Case(evidence, rule)
-        return case.decision(self.name, case.settled() or self._by_count(len(case.unlearned), rule.every))
-
-    def _by_count(self, passed: int, every: int) -> Answer:
-        reason = f"{_count(passed)} came after the last training; the policy retrains every {_count(every)}."
-        if passed >= every:
-            return Answer("RETRAIN", reason, f"With {_count(every - 1)} after the last training it would be WAIT.")
-        return Answer("WAIT", reason, f"{_count(every - passed)} later it is RETRAIN.")
-
-
-@dataclass(frozen=True)
-class OnDrift:
-    """Whenever drift has lasted, and only then."""
-
-    name: str = "on_drift"
-
-    def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
-        """RETRAIN when the newest partition has drifted and so have `k` of the newest `n` since the last training."""
-        case = Case(evidence, rule)
-        return case.decision(self.name, case.settled() or case.resting() or self._by_drift(case))
-
-    def _by_drift(self, case: Case) -> Answer:
-        k, n = case.evidence.k, case.evidence.n
-        recent = [facts for facts in case.unlearned if facts.drift is not None][-n:]
-        found = sum(facts.drift == "drifted" for facts in recent)
-        reason = (
-            f"{found} of the newest {len(recent)} drift reports since the last training are drifted, the newest is "
-            f"{recent[-1].drift if recent else 'missing'}; the policy retrains at {k} of {n}, the newest among them."
-        )
-        if case.drifted:
-            return Answer("RETRAIN", reason, f"Had {case.newest.partition} not drifted, it would be WAIT.")
-        missing = max(k - found - (bool(recent) and recent[-1].drift != "drifted"), 0)
-        also = f" and {missing} of those before it" if missing else ""
-        return Answer("WAIT", reason, f"Had {case.newest.partition}{also} drifted, it would be RETRAIN.")
-
-
-@dataclass(frozen=True)
-class Gain:
-    """When a better model is worth its training: by what the trainings of the past have gained."""
-
-    name: str = "gain"
-
-    def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
-        """FIX_UPSTREAM for broken data, NEED_LABELS where nothing new can be learned, RETRAIN when it pays."""
-        case = Case(evidence, rule)
-        gain = None if case.settled() else expected_gain(case)
-        blocked = case.settled() or _upstream(case)
-        corrected = (_spent(case) or _corrected(case)) if evidence.stale else None
-        answer = blocked or corrected or case.resting() or _spent(case) or _by_gain(case, gain)
-        return case.decision(self.name, answer, gain)
-
-
-POLICIES: dict[str, Policy] = {each.name: each for each in (Gain(), Never(), Always(), EveryN(), OnDrift())}
-
-
-def policy(rule: Retraining) -> Policy:
-    """The policy that a declaration names."""
-    return POLICIES[rule.policy]
-
-
-def expected_gain(case: Case) -> Estimate | None:
-    """How much better than the champion a model trained now would be, in units of the metric; None if unknown."""
-    level = _level(case)
-    if level is None:
-        return None
-    believed = rate(_observations(case))
-    return Estimate(
-        **dict(zip(("value", "low", "high"), (level * part for part in share(believed, case.age)), strict=True))
-    )
-
-
-def _level(case: Case) -> float | None:
-    """The error of the champion, by the newest mature figures, else by its hold-out."""
-    better = case.evidence.better
-    recent = [error(facts.measured.value, better) for facts in case.unlearned if facts.mature and facts.measured]
-    held = [error(training.holdout.value, better) for training in case.trainings[-1:]]
-    known = [value for value in (recent[-case.evidence.n :] or held) if math.isfinite(value)]
-    return sum(known) / len(known) if known else None
-
-
-def _observations(case: Case) -> Iterator[Observation]:
-    """What each training of the past gained on rows that neither model had seen, at the age that the champion had."""
-    champion: str | None = None
-    better = case.evidence.better
-    keys = [facts.partition for facts in case.evidence.partitions]
-    for training in case.trainings:
-        if training.gain is not None and champion in keys and training.partition in keys:
-            after = error(training.holdout.value, better)
-            before = after + training.gain.value
-            if before > 0 and after > 0 and math.isfinite(before):
-                age = keys.index(training.partition) - keys.index(champion)
-                yield Observation(age, math.log(before / after), (training.gain.high - training.gain.low) / 4 / before)
-        if training.became_champion:
-            champion = training.partition
-
-
-def _upstream(case: Case) -> Answer | None:
-    """Broken data teaches nothing: the feed is to be repaired. None where the newest partition is not said to be."""
-    newest = case.newest
-    if newest.cause is None or newest.cause.likely != "upstream" or newest.drift in (None, "stable"):
-        return None
-    return Answer(
-        "FIX_UPSTREAM",
-        f"{newest.partition} is {newest.drift}, and its source is the likely reason: {newest.cause.sentence}",
-        "Once the partition is delivered anew, or its cause is found in the world, it is decided by the gain.",
-    )
-
-
-def _corrected(case: Case) -> Answer:
-    """What was learned from wrong rows is learned again, once and without a cooldown."""
-    stale = case.evidence.stale
-    named = ", ".join(stale[:NAMED]) + (f" and {len(stale) - NAMED} more" if len(stale) > NAMED else "")
-    return Answer(
-        "RETRAIN",
-        f"The champion learned from rows that were corrected since: {named}.",
-        "Without that correction it would be decided by the gain.",
-    )
-
-
-def _spent(case: Case) -> Answer | None:
-    """At most a third of the partitions of a horizon is trained with, however the data swing."""
-    horizon = case.rule.horizon
-    most = max(horizon // 3, 1)
-    recent = case.evidence.partitions[-horizon:]
-    trained = sum(training.partition in {facts.partition for facts in recent} for training in case.trainings[1:])
-    if trained < most:
-        return None
-    return Answer(
-        "WAIT",
-        f"{trained} of the newest {_count(len(recent))} were trained with, and at most {most} may be.",
-        "Once the oldest of them lies outside the horizon, it is decided by the gain.",
-    )
-
-
-def _by_gain(case: Case, gain: Estimate | None) -> Answer:
-    bar = _bar(case)
-    if gain is None or bar is None or not math.isfinite(gain.value):
-        return Answer(
-            "NEED_LABELS",
-            "No figure of the champion is known, neither from labels nor from its hold-out.",
-            "Mature labels of one partition would tell.",
-        )
-    age, metric = case.age, case.evidence.metric
-    reason = (
-        f"The champion is {_count(age)} old; by {len(case.trainings) - 1} earlier trainings another is expected to "
-        f"gain {gain} of {metric} in each, and must gain {figure(bar)}."
-    )
-    if gain.value < bar and not case.drifted:
-        return Answer("WAIT", reason, f"At an expected gain of {figure(bar)} it would be RETRAIN.")
-    if not any(facts.mature for facts in case.unlearned):
-        return Answer(
-            "NEED_LABELS",
-            f"{reason} But of {_count(len(case.unlearned))} since the last training none has mature labels to learn "
-            "from.",
-            "With mature labels of one of them it would be decided by the gain.",
-        )
-    if gain.value < bar:
-        return Answer(
-            "WAIT",
-            f"{reason} The data have drifted all the same.",
-            f"At an expected gain of {figure(bar)} it would be RETRAIN.",
-        )
-    return Answer("RETRAIN", reason, f"Below an expected gain of {figure(bar)} it would be WAIT.")
-
-
-def _bar(case: Case) -> float | None:
-    """The gain that a training must promise: its cost over the horizon, else a share of the error."""
-    if case.rule.value:
-        return case.cost / (case.rule.value * case.rule.horizon)
-    level = _level(case)
-    return None if level is None else LEAST * level
-
-
-def _count(number: int) -> str:
-    return f"{number} partition{'' if number == 1 else 's'}"
+def counted(number: int, what: str = "partition") -> str:
+    """So many of something, in words."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

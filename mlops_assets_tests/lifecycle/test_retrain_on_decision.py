@@ -10,7 +10,8 @@ import pytest
 
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evidence import Learned, Watched, gather
-from mlops_assets.ml.retraining import TrainingFacts, policy
+from mlops_assets.ml.policies import policy
+from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets_tests import evidence, toy
 
 DRIFTED = ("drifted", "drifted")

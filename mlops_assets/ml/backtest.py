@@ -1,0 +1,383 @@
+"""The back-test: a model's stored history lived through again under any policy of retraining, partition by partition.
+
+At each partition nothing is known but what was known then: the partition is predicted and judged by the champion of
+that moment, labels come when they came, the policy decides, and a candidate is fitted, judged on the hold-out and
+promoted by the code that does so in the lifecycle. What was fitted once is fitted once, however many policies want it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, evaluate, incomparable, unseen
+from mlops_assets.ml.evidence import Learned, Watched, depth, gather
+from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
+from mlops_assets.ml.leaks import LeakError
+from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
+from mlops_assets.ml.monitoring import DriftReport, Subject, judge, needs_retraining, predictions
+from mlops_assets.ml.performance import Answered, PerformanceReport, PredictedPartition, Yardsticks, measure
+from mlops_assets.ml.registration import RegisteredVersion, decide, refusal
+from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict
+from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
+from mlops_assets.ml.training import (
+    Candidate,
+    Choice,
+    Fitted,
+    Split,
+    TrainingError,
+    choose,
+    fit,
+    manifest,
+    needed_inputs,
+    splits,
+)
+from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.windows import oldest_first
+
+NOT_TRAINED = (TrainingError, LeakError, EvaluationError, UnusablePredictionsError)
+YARDSTICK = 12
+
+
+class Step(Value):
+    """One partition of a replay: what the champion of that moment had on it, what was decided, and what came of it.
+
+    `measured` is what its labels said once they had come; `alarm` whether drift had lasted when it came.
+    """
+
+    partition: str
+    first: datetime
+    version: int | None = None
+    measured: Estimate | None = None
+    baseline: float | None = None
+    drifted_share: float | None = None
+    alarm: bool = False
+    verdict: Verdict | None = None
+    sentence: str = ""
+    trained: bool = False
+    became_champion: bool = False
+    note: str = ""
+
+
+class Replay(Value):
+    """A history lived through under one policy."""
+
+    model: str
+    policy: str
+    metric: str
+    better: str
+    steps: tuple[Step, ...]
+    trainings: tuple[TrainingFacts, ...]
+
+    @property
+    def judged(self) -> tuple[Step, ...]:
+        """The partitions that a champion predicted and labels judged."""
+        return tuple(step for step in self.steps if step.measured is not None)
+
+    @property
+    def mean(self) -> float:
+        """The mean of the metric over the partitions that were judged; NaN where none was."""
+        return float(np.mean([step.measured.value for step in self.judged if step.measured])) if self.judged else np.nan
+
+    @property
+    def retrainings(self) -> int:
+        """How often the policy trained: the first version is not its doing."""
+        return sum(step.trained and step.verdict is not None for step in self.steps)
+
+    def cost(self, rule: Retraining) -> float:
+        """What all trainings cost at the declared prices, the first one included."""
+        seconds = ((each.cpu_seconds * rule.cpu_hour + each.gpu_seconds * rule.gpu_hour) for each in self.trainings)
+        return sum(seconds) / 3600
+
+    def alarms(self, changes: Sequence[datetime], within: int) -> tuple[int, int]:
+        """How many alarms were true and false: true within so many partitions after a declared change."""
+        raised = [place for place, step in enumerate(self.steps) if step.alarm and not self.steps[place - 1].alarm]
+        due = {
+            place + later
+            for change in changes
+            for place in [sum(step.first < change for step in self.steps) - 1]
+            for later in range(within + 1)
+        }
+        true = sum(place in due for place in raised)
+        return true, len(raised) - true
+
+
+class Trained(NamedTuple):
+    """A fitted candidate, with what it is made of."""
+
+    candidate: Candidate
+    fitted: Fitted
+
+
+class Look(NamedTuple):
+    """What is to be seen of a partition by one candidate: how far it drifted, and how right the predictions were."""
+
+    drift: DriftReport
+    performance: PerformanceReport | None
+
+
+Reader = Callable[[Sequence[ValidatedPartition], Sequence[str] | None], pd.DataFrame]
+"""Reads columns (all where None) of validated partitions, one after the other."""
+
+
+@dataclass
+class History:
+    """A model's validated partitions and the way to their rows; what was computed from them is kept for every policy.
+
+    `inputs` and `personal` are the contract's. Where labels come later than rows, `matured` says when those of each
+    partition had come. `kept` may be any mapping, such as one on disk.
+    """
+
+    parts: Sequence[ValidatedPartition]
+    read: Reader
+    inputs: Sequence[str]
+    personal: Sequence[str] = ()
+    matured: Mapping[str, datetime] | None = None
+    kept: MutableMapping[str, Any] = field(default_factory=dict)
+
+    def known(self, part: ValidatedPartition, now: datetime) -> bool:
+        """Whether the labels of a partition had come at a moment."""
+        if self.matured is None:
+            return part.last <= now
+        return part.partition in self.matured and self.matured[part.partition] <= now
+
+    def trained(self, spec: ModelSpec, offered: Sequence[Split]) -> tuple[Split, Trained]:
+        """The candidate that training makes of what it is offered. Its cost is that of all fits behind it."""
+        choice, tried = self._once("choice", [_keys(parts) for parts in offered], lambda: self._chosen(spec, offered))
+        parts = offered[choice]
+        made = self._once("fit", _keys(parts), lambda: self._fitted(spec, parts))
+        spent = made.candidate.cpu_seconds + tried
+        return parts, made._replace(candidate=made.candidate.model_copy(update={"cpu_seconds": spent}))
+
+    def look(self, spec: ModelSpec, made: Trained, part: ValidatedPartition) -> Look:
+        """What one candidate says of a partition that it has not learned from."""
+        key = [made.candidate.manifest.fitted_partitions, part.partition]
+        return self._once("look", key, lambda: self._looked(spec, made, part))
+
+    def _once(self, what: str, key: Any, work: Callable[[], Any]) -> Any:
+        name = f"{what}-{digest_of(key)}"
+        if name not in self.kept:
+            self.kept[name] = work()
+        return self.kept[name]
+
+    def _chosen(self, spec: ModelSpec, offered: Sequence[Split]) -> tuple[int, float]:
+        started = time.process_time()
+        given = needed_inputs(spec, self.inputs)
+        columns = [*dict.fromkeys([*given, spec.target, spec.time.name])]
+        choice: Choice = choose(offered, spec, given, lambda parts: self.read(parts, columns))
+        return list(offered).index(choice.parts), time.process_time() - started
+
+    def _fitted(self, spec: ModelSpec, parts: Split) -> Trained:
+        started = time.process_time()
+        given = needed_inputs(spec, self.inputs)
+        fitted = fit(self.read(parts.fitted, [*given, spec.target]), spec, given, self.personal)
+        seconds = time.process_time() - started
+        candidate = Candidate(
+            model=spec.name,
+            mlflow_run_id=fitted.sha256[:32],
+            model_uri="",
+            model_sha256=fitted.sha256,
+            manifest=manifest(spec, parts, {}),
+            inputs=tuple(fitted.inputs),
+            classes=fitted.classes,
+            fitted_rows=fitted.rows,
+            importance=fitted.importance,
+            reference="",
+            reference_sample="",
+            cpu_seconds=seconds,
+        )
+        return Trained(candidate, fitted)
+
+    def _looked(self, spec: ModelSpec, made: Trained, part: ValidatedPartition) -> Look:
+        rows, candidate = self.read([part], None), made.candidate
+        subject = Subject(
+            partition=part.partition,
+            first=part.first,
+            delivery=part.delivery,
+            version=0,
+            usual_rows=made.fitted.reference.rows / len(candidate.manifest.fitted_partitions),
+        )
+        inputs = rows[list(candidate.inputs)]
+        said = predictions(made.fitted.pipeline, inputs, spec.task)
+        drift = judge(spec, subject, made.fitted.reference, inputs, said, candidate.importance, self.personal)
+        try:
+            return Look(drift, self._measured(spec, made, part, rows))
+        except (EvaluationError, UnusablePredictionsError):
+            return Look(drift, None)
+
+    def _measured(
+        self, spec: ModelSpec, made: Trained, part: ValidatedPartition, rows: pd.DataFrame
+    ) -> PerformanceReport:
+        candidate = made.candidate
+        predicted = PredictedPartition(
+            model=spec.name,
+            partition=part.partition,
+            first=part.first,
+            delivery=part.delivery,
+            rows_of=part.content,
+            version=0,
+            candidate=candidate.model_sha256,
+            rows=len(rows),
+            table_version=part.table_version,
+            files={},
+            classes=candidate.classes,
+        )
+        learned = [each for each in self.parts if each.partition in candidate.manifest.fitted_partitions]
+        past = self.read(learned[-YARDSTICK:], [spec.time.name, spec.target])
+        said = answers(spec.task, made.fitted.pipeline, rows, candidate.inputs)
+        return measure(spec, Answered(predicted, rows[spec.time.name], rows[spec.target], said), Yardsticks(past, None))
+
+
+@dataclass
+class Version:
+    """A candidate with its number, as the registry would have given it."""
+
+    number: int
+    made: Trained
+
+
+@dataclass
+class Life:
+    """What has come to be known at one moment of a replay, and what is done with it."""
+
+    history: History
+    spec: ModelSpec
+    policy: Policy
+    seen: dict[str, ValidatedPartition] = field(default_factory=dict)
+    drift: dict[str, DriftReport] = field(default_factory=dict)
+    performance: dict[str, PerformanceReport] = field(default_factory=dict)
+    trainings: tuple[TrainingFacts, ...] = ()
+    newest: Learned = field(default_factory=Learned)
+    champion: Version | None = None
+    versions: int = 0
+    coming: list[tuple[ValidatedPartition, PerformanceReport]] = field(default_factory=list)
+
+    def live(self, part: ValidatedPartition) -> Step:
+        """The day on which a partition comes."""
+        self.seen[part.partition] = part
+        told = self._look(part) if self.champion else {}
+        self._learn_labels(part.last)
+        if self.champion is None:
+            enough = len(self._labelled(part.last)) >= self.spec.training.min_partitions
+            return Step(partition=part.partition, first=part.first, **(self._train(part) if enough else {}))
+        decision = self.policy.decide(self._evidence(), self.spec.retraining)
+        told |= {"verdict": decision.verdict, "sentence": decision.sentence}
+        done = self._train(part) if decision.verdict == "RETRAIN" else {}
+        return Step(partition=part.partition, first=part.first, **told, **done)
+
+    def _look(self, part: ValidatedPartition) -> dict[str, Any]:
+        """What the champion of this moment says of a new partition. Its labels are kept until they are known."""
+        version = self.champion
+        look = self.history.look(self.spec, version.made, part)
+        self.drift[part.partition] = look.drift.model_copy(update={"version": version.number})
+        report = look.performance
+        if report is not None:
+            self.coming.append((part, report.model_copy(update={"version": version.number})))
+        return {
+            "version": version.number,
+            "measured": report.measured if report else None,
+            "baseline": report.baseline if report else None,
+            "drifted_share": look.drift.weighted_share,
+            "alarm": self._alarm(version.number),
+        }
+
+    def _alarm(self, version: int) -> bool:
+        rule = self.spec.drift
+        alike = [report.verdict for report in self.drift.values() if report.version == version]
+        return needs_retraining(alike[::-1], rule.k, rule.n)
+
+    def _learn_labels(self, now: datetime) -> None:
+        known = [each for each in self.coming if self.history.known(each[0], now)]
+        self.performance |= {part.partition: report for part, report in known}
+        self.coming = [each for each in self.coming if each not in known]
+
+    def _labelled(self, now: datetime) -> dict[str, ValidatedPartition]:
+        return {key: part for key, part in self.seen.items() if self.history.known(part, now)}
+
+    def _evidence(self) -> Any:
+        newest = dict(list(self.seen.items())[-depth(self.spec) :])
+        watched = Watched(validated=newest, drift=self.drift, performance=self.performance)
+        return gather(self.spec, watched, self.newest, self.trainings, ())
+
+    def _train(self, part: ValidatedPartition) -> dict[str, Any]:
+        """Fit, judge and promote, as the lifecycle does. A training that fails leaves everything as it was."""
+        try:
+            return self.train(self._labelled(part.last))
+        except NOT_TRAINED as error:
+            return {"trained": True, "note": str(error)}
+
+    def train(self, validated: dict[str, ValidatedPartition]) -> dict[str, Any]:
+        """A candidate of these partitions, and whether it serves from now on."""
+        parts, made = self.history.trained(self.spec, splits(validated, self.spec))
+        candidate = made.candidate.model_copy(update={"mlflow_run_id": f"training {len(self.trainings) + 1}"})
+        report = self._judged(parts, Trained(candidate, made.fitted))
+        refused = refusal(candidate, report, self.spec)
+        champion = self.champion.number if self.champion else None
+        promoted = refused is None and decide(report, champion, self.spec).champion
+        if promoted:
+            self.versions += 1
+            self.champion = Version(self.versions, Trained(candidate, made.fitted))
+        self.newest = Learned(candidate, report, self._registered(candidate, champion) if promoted else None)
+        self.trainings = self._evidence().trainings
+        return {"trained": True, "became_champion": promoted, "note": refused or ""}
+
+    def _judged(self, parts: Split, made: Trained) -> EvaluationReport:
+        spec, read = self.spec, self.history.read
+        rows = {part.partition: part.rows_out for part in parts.holdout}
+        holdout = HoldOut.of(spec, read(parts.holdout, None), rows)
+        past = read(parts.fitted, [spec.time.name, spec.target])
+        said = answers(spec.task, made.fitted.pipeline, holdout.frame, made.candidate.inputs)
+        against = self._contender(made.candidate, holdout)
+        return evaluate(spec, made.candidate, holdout, said, past, against, self.history.personal)
+
+    def _contender(self, candidate: Candidate, holdout: HoldOut) -> Contender | str:
+        if self.champion is None:
+            return "There is no champion yet."
+        champion, number = self.champion.made, self.champion.number
+        if reason := incomparable(candidate, champion.candidate, number, holdout):
+            return reason
+        partitions = unseen(champion.candidate, holdout)
+        rows = holdout.frame[holdout.within(partitions)]
+        said = answers(self.spec.task, champion.fitted.pipeline, rows, champion.candidate.inputs)
+        return Contender(number, partitions, said, champion.candidate.classes)
+
+    def _registered(self, candidate: Candidate, previous: int | None) -> RegisteredVersion:
+        return RegisteredVersion(
+            model=self.spec.name,
+            version=self.versions,
+            candidate=candidate.model_sha256,
+            mlflow_run_id=candidate.mlflow_run_id,
+            became_champion=True,
+            previous_champion=previous,
+            sentence="",
+        )
+
+
+def replay(
+    history: History, spec: ModelSpec, policy: Policy, label: str | None = None, life: type[Life] = Life
+) -> Replay:
+    """The history lived through under `policy` and the rule that `spec` declares."""
+    from threadpoolctl import threadpool_limits
+
+    lived = life(history, spec, policy)
+    with threadpool_limits(1, "openmp"):
+        steps = [lived.live(part) for part in oldest_first(part for part in history.parts if part.rows_out)]
+    metric = spec.evaluation.metric
+    return Replay(
+        model=spec.name,
+        policy=label or policy.name,
+        metric=metric,
+        better=METRICS[spec.task][metric],
+        steps=tuple(steps),
+        trainings=lived.trainings,
+    )
+
+
+def _keys(parts: Split) -> list[list[str]]:
+    return [[part.partition for part in side] for side in parts]
