@@ -83,6 +83,7 @@ class Watched:
             version=found.version if found else (drift.version if drift else None),
             drift=drift.verdict if drift and counts else None,
             drifted_share=drift.weighted_share if drift and counts else None,
+            cause=drift.cause if drift else None,
             measured=found.measured if found else None,
             labelled_share=found.labelled / found.rows if found and found.rows else 0.0,
             mature=found.mature if found else False,

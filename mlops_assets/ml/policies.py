@@ -102,13 +102,16 @@ class Gain:
 
 
 def _upstream(case: Case) -> Answer | None:
-    """Broken data teaches nothing: the feed is to be repaired. None where the newest partition is not said to be."""
+    """Broken data teaches nothing: the feed is to be repaired. None where the newest partition is not said to be.
+
+    Whatever the drift verdict: a feed that lost most of its rows moves no column.
+    """
     newest = case.newest
-    if newest.cause is None or newest.cause.likely != "upstream" or newest.drift in (None, "stable"):
+    if newest.cause is None or newest.cause.likely != "upstream":
         return None
     return Answer(
         "FIX_UPSTREAM",
-        f"{newest.partition} is {newest.drift}, and its source is the likely reason: {newest.cause.sentence}",
+        f"{newest.partition} is not to be learned from. {newest.cause.sentence}",
         "Once the partition is delivered anew, or its cause is found in the world, it is decided by the gain.",
     )
 
