@@ -77,11 +77,40 @@ def deliver(
 def dev(port: Annotated[int, typer.Option(help="Where the Dagster UI listens.")] = 3000) -> None:
     """Open the Dagster UI and its daemon, MLflow, and the reports, on the instance under MLOPS_HOME."""
     from mlops_assets.development import serve
+    from mlops_assets.lease import HeldError
     from mlops_assets.simulation.provider import simulated_worlds
 
     for world in simulated_worlds():
         _landing(world.model)
-    raise typer.Exit(serve(port, Console()))
+    try:
+        raise typer.Exit(serve(port, Console()))
+    except HeldError as error:
+        _refuse(Console(stderr=True), error)
+
+
+@app.command()
+def daemon(
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="A workspace file that names the code servers.")
+    ] = None,
+) -> None:
+    """Run Dagster's daemon, unless the instance has one: two would start runs twice."""
+    from mlops_assets.daemon import run
+    from mlops_assets.lease import HeldError
+
+    try:
+        run(workspace)
+    except HeldError as error:
+        _refuse(Console(stderr=True), error)
+
+
+@app.command()
+def watch() -> None:
+    """Look after the daemon: raise an alert when it, its sensors or its clock fall silent."""
+    from mlops_assets.daemon import look_after
+
+    console = Console(stderr=True)
+    look_after(lambda said: console.print(f"[red]{escape(said)}[/red]", soft_wrap=True))
 
 
 @app.command()
@@ -125,6 +154,33 @@ def new(
     for note in notes:
         console.print(f"  · {escape(note)}", soft_wrap=True)
     console.print("Next: mlops-assets check, then make dev. Its sensor finds the sample and starts the first run.")
+
+
+@app.command()
+def alerts(
+    test: Annotated[bool, typer.Option("--test", help="Send a test message to every channel instead.")] = False,
+    past: Annotated[bool, typer.Option("--past", help="Show what is over, too.")] = False,
+    newest: Annotated[int, typer.Option(min=1, help="How many messages are shown.")] = 20,
+) -> None:
+    """List what a person has to look at, and how telling it went."""
+    from mlops_assets import settings
+    from mlops_assets.bulletin import known_table, messages_table, try_channels
+    from mlops_assets.resources.alerts import alerts_at as kept
+    from mlops_assets.resources.channels import ChannelError
+
+    console = Console()
+    try:
+        if test:
+            if not try_channels(console):
+                raise typer.Exit(1)
+            return
+        shelf = kept(settings.home())
+        console.print(known_table("Open alerts", shelf.open()))
+        if past:
+            console.print(known_table("Past alerts", shelf.past()))
+        console.print(messages_table(shelf.tellings(newest)))
+    except (ChannelError, settings.NoNumberError, settings.SecretInUriError) as error:
+        _refuse(console, error)
 
 
 @app.command()

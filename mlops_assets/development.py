@@ -6,50 +6,78 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Thread
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from rich.console import Console
 
 from mlops_assets import settings
 from mlops_assets.instance import prepare
+from mlops_assets.lease import lease
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 LOCAL = {"127.0.0.1", "localhost"}
-WORKSPACE = (
-    "load_from:\n  - python_module:\n      module_name: mlops_assets.definitions\n      location_name: mlops_assets\n"
-)
 POLICY = "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:"
-STOP_SECONDS = 20
+SERVED = "served.yaml"
+START_SECONDS, STOP_SECONDS, LOOK_SECONDS = 300, 20, 0.5
 
 
 def serve(port: int, console: Console) -> int:
-    """Run until stopped, and return Dagster's exit status."""
+    """Run until stopped, or until one of the processes ends, and return its exit status. Raises HeldError."""
     home = prepare()
-    workspace = home / "workspace.yaml"
-    workspace.write_text(WORKSPACE)
-    dagster = [
-        "-W",
-        "ignore::FutureWarning:click.core",
-        "-m",
-        "dagster",
-        "dev",
-        "-w",
-        str(workspace),
-        "-h",
-        "127.0.0.1",
-        "-p",
-        str(port),
-    ]
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance, lease(instance):
+        pass  # one that somebody holds is said here, before anything is started
     with ExitStack() as beside:
         for name, address in (("MLflow", _mlflow(beside)), ("Reports", _reports(beside))):
             console.print(f"{name}: {address}", soft_wrap=True)
         console.print(f"[bold]Dagster: http://127.0.0.1:{port}[/bold] (stop with Ctrl-C)", soft_wrap=True)
-        return beside.enter_context(_process([sys.executable, *dagster], _environment(port))).wait()
+        environment = _environment(port)
+        code = _code_server(beside, home, environment)
+        processes = [
+            code,
+            *(
+                beside.enter_context(_process([sys.executable, "-m", *command], environment))
+                for command in (
+                    ["mlops_assets.cli", "daemon", "--workspace", str(home / SERVED)],
+                    ["mlops_assets.cli", "watch"],
+                    ["dagster_webserver", "-w", str(home / SERVED), "-h", "127.0.0.1", "-p", str(port)],
+                )
+            ),
+        ]
+        return _first_to_end(processes)
+
+
+def _code_server(beside: ExitStack, home: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start the code server that webserver, daemon and runs share, and wait until it answers."""
+    import yaml
+    from dagster._grpc.client import DagsterGrpcClient
+    from dagster._grpc.server import wait_for_grpc_server
+
+    socket = str(Path(beside.enter_context(TemporaryDirectory())) / "code")
+    code = {"grpc_server": {"socket": socket, "host": "localhost", "location_name": "mlops_assets"}}
+    (home / SERVED).write_text(yaml.safe_dump({"load_from": [code]}))
+    module = ["-m", "mlops_assets.definitions", "--location-name", "mlops_assets", "--log-level", "warning"]
+    command = [sys.executable, "-m", "dagster", "code-server", "start", "--socket", socket, *module]
+    process = beside.enter_context(_process(command, environment))
+    wait_for_grpc_server(process, DagsterGrpcClient(socket=socket), command, timeout=START_SECONDS)
+    return process
+
+
+def _first_to_end(processes: Sequence[subprocess.Popen]) -> int:
+    """Wait until one of them ends, and say how."""
+    while all(process.poll() is None for process in processes):
+        time.sleep(LOOK_SECONDS)
+    return next(process.returncode for process in processes if process.returncode is not None)
 
 
 def _environment(port: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets import settings
-from mlops_assets.resources.alerts import Alerts
+from mlops_assets.resources.alerts import alerts_at
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries
 from mlops_assets.resources.records import Records
@@ -21,12 +21,7 @@ def resources(home: str, tracking_uri: str) -> dict[str, Any]:
     """Every resource that the lifecycle needs, with its state under `home`."""
     records = Records(root=home)
     return {
-        "alerts": Alerts(
-            root=home,
-            ui=settings.DAGSTER_UI.value(),
-            runbooks=settings.RUNBOOKS.value(),
-            again_hours=settings.alerts_again().total_seconds() / 3600,
-        ),
+        "alerts": alerts_at(home),
         "io_manager": records,
         "records": records,
         "blobs": Blobs(root=home),

@@ -8,6 +8,7 @@ from itertools import chain
 
 import dagster as dg
 
+from mlops_assets import settings
 from mlops_assets.ml.alerts import Alert, Kind, Known, Telling, is_news
 from mlops_assets.resources.channels import Channel, channels, send
 from mlops_assets.resources.outbox import Clock, Over, Round, Shelves, Tell, Work
@@ -111,3 +112,13 @@ class Alerts(dg.ConfigurableResource):
 
 def _newest_first(known: Iterable[Known]) -> list[Known]:
     return sorted(known, key=lambda each: each.alert.raised, reverse=True)
+
+
+def alerts_at(home: str) -> Alerts:
+    """The alerts kept under `home`, as the environment says: for processes without definitions too."""
+    return Alerts(
+        root=home,
+        ui=settings.DAGSTER_UI.value(),
+        runbooks=settings.RUNBOOKS.value(),
+        again_hours=settings.alerts_again().total_seconds() / 3600,
+    )
