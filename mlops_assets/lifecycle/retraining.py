@@ -79,9 +79,7 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the verdict beside the evidence: the declared rule, and the code that decides."""
     declared = spec.model_dump(mode="json", include={"retraining", "drift", "evaluation"})
-    return code_version(
-        declared, [f"mlops_assets.ml.{name}" for name in ("evidence", "gain", "policies", "prospects", "retraining")]
-    )
+    return code_version(declared, DECIDERS)
 
 
 def _learned(spec: ModelSpec, records: Records) -> Learned:

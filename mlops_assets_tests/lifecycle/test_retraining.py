@@ -1,0 +1,155 @@
+"""retraining_decision on real storage and a real registry: what it sees, when it is made, and what it says."""
+
+from __future__ import annotations
+
+import dagster as dg
+import pytest
+
+from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
+from mlops_assets.ml.retraining import RetrainingDecision
+from mlops_assets_tests import toy
+from mlops_assets_tests.lifecycle.daemon import Daemon
+from mlops_assets_tests.toy import Workshop
+
+FITTED = ("2024-01", "2024-02", "2024-03")
+GAIN = {"policy": "gain", "value": 50.0, "cooldown": 1}
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory):
+    """A workshop with a champion fitted on January and February, and April judged, measured and decided on."""
+    folder = tmp_path_factory.mktemp("shop")
+    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+        shop = Workshop(folder / "home", instance, {"retraining": GAIN})
+        for month in FITTED:
+            toy.deliver(shop.landing, month)
+        assert shop.run(FITTED, (*VALIDATION, *TRAINING)).success
+        toy.deliver(shop.landing, "2024-04")
+        assert shop.run(["2024-04"], (*VALIDATION, *MONITORING)).success
+        yield shop
+
+
+def decided(shop) -> RetrainingDecision:
+    return shop.resources["records"].get(RetrainingDecision, "toy", DECISION)
+
+
+def metadata(shop, asset=DECISION) -> dict:
+    event = shop.instance.get_latest_materialization_event(dg.AssetKey(["toy", asset]))
+    return event.asset_materialization.metadata
+
+
+def newest_check(shop, asset, name) -> dg.AssetCheckEvaluation | None:
+    key = dg.AssetCheckKey(dg.AssetKey(["toy", asset]), name)
+    found = shop.instance.event_log_storage.get_latest_asset_check_execution_by_key([key]).get(key)
+    return found.event.dagster_event.event_specific_data if found else None
+
+
+def failure(result) -> str:
+    return result.failure_data_for_node(f"toy__{DECISION}").error.message
+
+
+def test_the_newest_partition_is_decided_on_by_what_is_known_of_it(shop):
+    decision = decided(shop)
+    assert (decision.partition, decision.policy, decision.verdict) == ("2024-04-01", "gain", "WAIT")
+    newest = decision.evidence.partitions[-1]
+    assert (newest.partition, newest.version, newest.drift, newest.mature) == ("2024-04-01", 1, "stable", True)
+    assert newest.measured.value > 0
+    [training] = decision.evidence.trainings
+    assert (training.partition, training.fitted, training.became_champion) == ("2024-03-01", 2, True)
+
+
+def test_a_person_sees_the_verdict_its_reasons_and_what_would_change_it(shop):
+    decision, entries = decided(shop), metadata(shop)
+    assert entries["verdict"].value == "WAIT"
+    assert entries["summary"].value == decision.sentence
+    assert entries["would_change"].value == decision.would_change
+    assert entries["cost"].value.endswith(" EUR")
+    assert entries["mae_over_partitions"].value.startswith("![")
+    assert entries["corrected_since_learned"].value == "nothing"
+    [row] = entries["trainings"].records
+    assert row.data["became_champion"] is True
+
+
+def test_the_same_evidence_decides_the_same_again(shop):
+    before = decided(shop)
+    assert shop.run((), (DECISION,)).success
+    assert decided(shop) == before
+
+
+def test_it_is_decided_before_the_model_of_the_same_run_is_trained(shop):
+    toy.deliver(shop.landing, "2024-05")
+    result = shop.run(["2024-05"])
+    assert result.success
+    steps = [event.step_key.removeprefix("toy__") for event in result.all_events if event.is_step_start]
+    assert steps.index("performance_report") < steps.index(DECISION) < steps.index("trained_model")
+    assert [each.partition for each in decided(shop).evidence.trainings] == ["2024-03-01"]
+    assert decided(shop).past == {"2024-04-01": "WAIT"}
+    assert shop.run((), (DECISION,)).success
+    assert [each.partition for each in decided(shop).evidence.trainings] == ["2024-03-01", "2024-05-01"]
+    assert decided(shop).partition == "2024-05-01"
+    assert "has been trained with" in decided(shop).sentence or "was trained with" in decided(shop).sentence
+
+
+def test_without_a_champion_nothing_is_decided_and_the_reason_is_said(workshop):
+    empty = workshop()
+    toy.deliver(empty.landing, "2024-01")
+    assert empty.run(["2024-01"], VALIDATION).success
+    result = empty.run((), (DECISION,))
+    assert not result.success
+    assert "toy has no champion, so there is nothing to decide" in failure(result)
+    assert decided(empty) is None
+
+
+def test_an_outage_of_mlflow_decides_nothing(shop):
+    registry = shop.resources["registry"]
+    shop.resources["registry"] = type(registry)(root=registry.root, tracking_uri="http://127.0.0.1:9")
+    del shop.__dict__["definitions"]
+    before = decided(shop)
+    result = shop.run((), (DECISION,))
+    shop.resources["registry"] = registry
+    del shop.__dict__["definitions"]
+    assert not result.success
+    assert "Nothing was decided: MLflow" in failure(result)
+    assert decided(shop) == before
+
+
+def test_a_correction_of_what_was_learned_from_is_seen_until_it_is_learned(workshop):
+    shop = workshop(retraining=GAIN)
+    daemon = Daemon(shop)
+    for month in (*FITTED, "2024-04"):
+        toy.deliver(shop.landing, month)
+        daemon.settle()
+    assert newest_check(shop, "trained_model", "stands_on_current_data").passed
+    assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
+
+    toy.deliver(shop.landing, "2024-02", toy.rows("2024-02", seed=1))
+    [corrected] = daemon.settle()
+    assert {key.path[-1] for key in corrected.asset_selection} == {*VALIDATION, DECISION}
+    decision = decided(shop)
+    assert decision.evidence.stale == ("2024-02-01",)
+    assert decision.verdict == "RETRAIN"
+    assert "learned from rows that were corrected since: 2024-02-01" in decision.sentence
+    for asset, name in (("trained_model", "stands_on_current_data"), (DECISION, "champion_stands_on_current_data")):
+        said = newest_check(shop, asset, name)
+        assert not said.passed
+        assert said.metadata["corrected"].value == ["2024-02-01"]
+    assert metadata(shop)["corrected_since_learned"].value == "2024-02-01"
+
+    assert shop.run((), TRAINING).success
+    assert newest_check(shop, "trained_model", "stands_on_current_data").passed
+    assert shop.run((), (DECISION,)).success
+    assert decided(shop).evidence.stale == ()
+    assert decided(shop).verdict == "WAIT"
+
+
+def test_a_correction_that_validation_refuses_makes_nothing_stale(workshop):
+    shop = workshop(retraining=GAIN)
+    daemon = Daemon(shop)
+    for month in FITTED:
+        toy.deliver(shop.landing, month)
+    daemon.settle()
+    toy.deliver(shop.landing, "2024-02", toy.rows("2024-02", seed=1).assign(price=-1))
+    daemon.settle()
+    assert shop.run((), (DECISION,)).success
+    assert decided(shop).evidence.stale == ()
+    assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
