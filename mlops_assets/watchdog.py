@@ -125,7 +125,7 @@ class Watch:
         )
 
 
-def sight(instance: dg.DagsterInstance, watch: Watch) -> Sight:
+def sight(instance: dg.DagsterInstance, watch: Watch, now: float) -> Sight:
     """Look at the instance's storage once. Where it cannot be read, nothing but that is known to have changed."""
     from dagster._core.definitions.run_request import InstigatorType
     from sqlalchemy import exc
@@ -139,7 +139,7 @@ def sight(instance: dg.DagsterInstance, watch: Watch) -> Sight:
     errors = [_first_line(each) for beat in heartbeats.values() for each in beat.errors or ()]
     signs = {f"daemon {name}": Sign(beat.timestamp) for name, beat in heartbeats.items()}
     newest = Sign(max((beat.timestamp for beat in heartbeats.values()), default=None), DAEMON_LIMIT_SECONDS)
-    return Sight({STORAGE: Sign(time.monotonic()), DAEMON: newest, **signs, **sensor_signs(states)}, failures + errors)
+    return Sight({STORAGE: Sign(now), DAEMON: newest, **signs, **sensor_signs(states)}, failures + errors)
 
 
 def sensor_signs(states: Iterable[InstigatorState]) -> dict[str, Sign]:
@@ -189,20 +189,36 @@ def _iso(moment: datetime) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def watch(instance: dg.DagsterInstance, alerts: Alerts, say: Callable[[str], None], looks: int | None = None) -> None:
+@dataclass(frozen=True)
+class Time:
+    """The clocks of this machine, and how to wait."""
+
+    now: Callable[[], float] = time.monotonic
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+    sleep: Callable[[float], None] = time.sleep
+
+
+def watch(
+    instance: dg.DagsterInstance,
+    alerts: Alerts,
+    say: Callable[[str], None],
+    time: Time = Time(),
+    looks: int | None = None,
+) -> None:
     """Look every few seconds, for ever or so many times. What falls silent is raised and told from here.
 
     The sensor that tells alerts is silent too when the daemon is.
     """
-    watching, began, number = Watch(f"{alerts.ui}/deployment/daemons"), time.monotonic(), 0
-    unsettled = True
+    watching, began, number = Watch(f"{alerts.ui}/deployment/daemons"), time.now(), 0
+    held, inherited = False, True
     while looks is None or number < looks:
-        now, wall = time.monotonic(), datetime.now(UTC)
-        found = watching.look(sight(instance, watching), now, wall)
-        if found or (unsettled and now - began > 2 * LIMIT_SECONDS):  # what was open before may still be so
+        now, wall = time.now(), time.wall()
+        found = watching.look(sight(instance, watching, now), now, wall)
+        sure = now - began > 2 * LIMIT_SECONDS  # before, what an earlier watch saw may still be so
+        if found or held or (inherited and sure):
             for news in _hold(alerts, found, wall, say):
                 say(news.sentence)
-            unsettled = bool(found)
+            held, inherited = bool(found), inherited and not sure
         number += 1
         time.sleep(LOOK_SECONDS)
 
@@ -212,7 +228,7 @@ def _hold(alerts: Alerts, found: Sequence[Alert], wall: datetime, say: Callable[
     news: list[Alert] = []
     try:
         news = alerts.hold(["silent_daemon"], found, wall)
-        alerts.deliver(lambda: datetime.now(UTC))
+        alerts.deliver(lambda: wall)
     except (ChannelError, OSError) as error:
         say(f"{type(error).__name__}: {error}")
     return news

@@ -82,8 +82,8 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(home):
         with pytest.raises(HeldError) as refused, lease(instance):
             pass
         assert re.match(
-            rf"The daemon of this instance is process {process.pid} on \S+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d \S+\. "
-            "A second one would start runs twice: stop that process first.",
+            rf"The daemon of this instance is process {process.pid} on \S+, since \d{{4}}-\d\d-\d\d [\d:]{{8}} \S+\. A"
+            " second one would start runs twice: stop that process first.",
             str(refused.value),
         )
 
