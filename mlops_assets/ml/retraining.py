@@ -184,8 +184,8 @@ class Case:
         """What the last training cost, at the declared prices."""
         if not self.trainings:
             return 0.0
-        last = self.trainings[-1]
-        return (last.cpu_seconds * self.rule.cpu_hour + last.gpu_seconds * self.rule.gpu_hour) / 3600
+        last, rule = self.trainings[-1], self.rule
+        return rule.review + (last.cpu_seconds * rule.cpu_hour + last.gpu_seconds * rule.gpu_hour) / 3600
 
     def after(self, partition: str | None) -> tuple[PartitionFacts, ...]:
         """The partitions after `partition`; all where it is not among them."""

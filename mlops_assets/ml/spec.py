@@ -354,17 +354,22 @@ class Retraining(Value):
     """What decides about a new candidate, and what a better model is worth.
 
     `policy` is one of those in ml/retraining.py. `every` belongs to `every_n`. After a training nothing is decided for
-    `cooldown` partitions. `value` is the money that one unit of the metric is worth in one partition, `horizon` the
-    number of partitions that a gain is counted over, `cpu_hour` and `gpu_hour` are prices; all in `currency`.
+    `cooldown` partitions, and at most `most` trainings fall into `horizon` of them. `value` is the money that one unit
+    of the metric is worth in one partition, `cpu_hour` and `gpu_hour` are prices and `review` is what people's part in
+    a training costs, all in `currency`; without a value a training must be worth `worth` times the error in one
+    partition.
     """
 
     policy: Literal["gain", "never", "always", "every_n", "on_drift"] = "gain"
     every: int = Field(default=3, ge=1)
     cooldown: int = Field(default=1, ge=0)
     value: Ratio | None = None
+    worth: float = Field(default=0.15, gt=0, allow_inf_nan=False)
     horizon: int = Field(default=6, ge=1)
+    most: int = Field(default=2, ge=1)
     cpu_hour: Ratio = 0.05
     gpu_hour: Ratio = 2.0
+    review: Ratio = 0.0
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"
 
 
@@ -414,7 +419,15 @@ class ModelSpec(Value):
             raise ValueError(
                 "training.min_partitions must exceed evaluation.holdout, or nothing is left to learn from."
             )
-        named = isinstance(self.source, FileSource) and any("{partition" in p for p in self.source.files)
-        if self.partitions.every == "batch" and not named:
-            raise ValueError("batch partitions need a source pattern with {partition}.")
+        sources = {"source": self.source, **({"labels.source": self.labels.source} if self.labels else {})}
+        for name, source in sources.items():
+            named = isinstance(source, FileSource) and any("{partition" in pattern for pattern in source.files)
+            if self.partitions.every == "batch" and not named:
+                raise ValueError(f"batch partitions need a pattern with {{partition}} in {name}.")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_lead_to_rows(self) -> Self:
+        if self.labels is not None and self.target in (*self.labels.key, self.labels.known):
+            raise ValueError(f"labels: {self.target!r} is the target, and so neither in labels.key nor labels.known.")
         return self
