@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from mlops_assets.lifecycle.common import RAW, VALIDATED, data_versions, going_on, key, partitions_definition
 from mlops_assets.lifecycle.endings import REQUEST, Ending, ended_at, ending, finished_steps
+from mlops_assets.lifecycle.labelled import LABELS, learnable
 from mlops_assets.ml.planning import (
     ATTEMPTS_IN_OUTAGES,
     MONITORING,
@@ -117,7 +118,7 @@ def _after_the_pause(instance: dg.DagsterInstance, outages: Sequence[Request], n
 
 def _rest(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> Request | None:
     """What is left to do of a request: training alone, or nothing, where the deliveries were dealt with."""
-    steps = {RAW, "validation", *(set(request.assets) & set(MONITORING))}
+    steps = {RAW, "validation", *(set(request.assets) & {*MONITORING, LABELS})}
     if not request.deliveries or not {f"{spec.name}__{step}" for step in steps} <= finished_steps(
         instance, request.run_key
     ):
@@ -141,6 +142,7 @@ def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen
         held=data_versions(instance, spec, RAW),
         validated=data_versions(instance, spec, VALIDATED),
         unlearned=lambda: _unlearned(spec, records),
+        learnable=data_versions(instance, spec, LABELS) if spec.labels else None,
         champion=champion,
         reported=frozenset(data_versions(instance, spec, "drift_report")) if champion else frozenset(),
     )
@@ -149,8 +151,10 @@ def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen
 def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
     candidate = records.get(Candidate, spec.name, "trained_model")
     learned = {} if candidate is None else candidate.manifest.deliveries
-    newest = None if spec.partitions.every == "batch" else spec.training.narrowest
-    window = in_window(records.all(ValidatedPartition, spec.name, VALIDATED, newest), spec.training.narrowest)
+    found = learnable(spec, records, spec.training.narrowest)
+    if len(found) < spec.training.min_partitions:
+        return []
+    window = in_window(found, spec.training.narrowest)
     return unlearned({part.partition: part.delivery for part in window}, learned)
 
 

@@ -1,9 +1,14 @@
-"""`raw_data`, the job that runs a model's whole life, and the sensor that starts it once for each new delivery."""
+"""`raw_data`, the job that runs a model's whole life, and the sensor that starts it once for each new delivery.
 
+Labels that come from a source of their own are kept by the same asset under another name.
+"""
+
+import itertools
 from collections.abc import Iterator
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
@@ -20,19 +25,26 @@ SHOWN = 20
 
 def data(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     """The delivered bytes of a model, the job over all its assets, and the sensor that asks for runs."""
-    job = dg.define_asset_job(
+    job = lifecycle_job(spec)
+    return dg.Definitions(assets=[delivered_bytes(spec, RAW, clock)], jobs=[job], sensors=[new_data(spec, job, clock)])
+
+
+def lifecycle_job(spec: ModelSpec) -> UnresolvedAssetJobDefinition:
+    """The job over all of a model's assets."""
+    return dg.define_asset_job(
         f"{spec.name}_lifecycle",
         selection=dg.AssetSelection.groups(spec.name),
         tags={"mlops/model": spec.name},
         description=f"Everything in the life of {spec.name}, from raw bytes to a registered version and its drift.",
     )
-    return dg.Definitions(assets=[_raw_data(spec, clock)], jobs=[job], sensors=[new_data(spec, job, clock)])
 
 
-def _raw_data(spec: ModelSpec, clock: Clock) -> dg.AssetsDefinition:
+def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefinition:
+    """The asset that keeps what lies in `spec.source`."""
     declared = spec.model_dump(mode="json", include={"source", "partitions", "time"})
 
     @dg.asset(
+        name=asset,
         **describe(spec, "data", *_kinds(spec)),
         op_tags=compute(spec, "data"),
         partitions_def=partitions_definition(spec),
@@ -40,24 +52,24 @@ def _raw_data(spec: ModelSpec, clock: Clock) -> dg.AssetsDefinition:
         code_version=code_version(declared),
         description="The delivered bytes, unchanged, under their SHA-256. A correction stands beside what it corrects.",
     )
-    def raw_data(
+    def raw(
         context: dg.AssetExecutionContext,
         deliveries: Deliveries,
         blobs: Blobs,
         records: dg.ResourceParam[Records],
     ) -> Iterator[Any]:
         fetched = deliveries.fetch(spec, context.partition_keys, blobs, clock())
-        kept = {partition: _as_correction(spec, each, records) for partition, each in fetched.deliveries.items()}
+        kept = {partition: _as_correction(spec, asset, each, records) for partition, each in fetched.deliveries.items()}
         versions = {partition: each.version for partition, each in kept.items()}
         metadata = {partition: _metadata(spec, each, blobs) for partition, each in kept.items()}
         if fetched.problems:
             for partition, each in kept.items():
-                records.put(spec.name, RAW, each, partition)
-            yield from materializations(key(spec, RAW), versions, metadata)
-            raise _failure(spec, fetched)
-        yield from finish(context, key(spec, RAW), kept, versions, metadata)
+                records.put(spec.name, asset, each, partition)
+            yield from materializations(key(spec, asset), versions, metadata)
+            raise _failure(spec, asset, fetched)
+        yield from finish(context, key(spec, asset), kept, versions, metadata)
 
-    return raw_data
+    return raw
 
 
 def _kinds(spec: ModelSpec) -> tuple[str, ...]:
@@ -69,9 +81,9 @@ def _kinds(spec: ModelSpec) -> tuple[str, ...]:
     return (*sorted(formats if spec.source.format == "auto" else {named[spec.source.format]})[:2], *place)
 
 
-def _as_correction(spec: ModelSpec, delivery: Delivery, records: Records) -> Delivery:
+def _as_correction(spec: ModelSpec, asset: str, delivery: Delivery, records: Records) -> Delivery:
     """The delivery, with the version that it replaces: of the record before it, or what that one replaced itself."""
-    before = records.get(Delivery, spec.name, RAW, delivery.partition)
+    before = records.get(Delivery, spec.name, asset, delivery.partition)
     if before is None:
         return delivery
     replaced = before.corrects if before.version == delivery.version else before.version
@@ -113,14 +125,15 @@ def _source(spec: ModelSpec) -> str:
     return f"{spec.source.url_env}: {spec.source.query}"
 
 
-def _failure(spec: ModelSpec, fetched: Fetched) -> dg.Failure:
+def _failure(spec: ModelSpec, asset: str, fetched: Fetched) -> dg.Failure:
     """Names every partition whose delivery could not be fetched."""
     total = len(fetched.problems) + len(fetched.deliveries)
-    lines = [f"{spec.name}/{RAW}[{partition}]: {reason}" for partition, reason in fetched.problems.items()]
+    lines = [f"{spec.name}/{asset}[{partition}]: {reason}" for partition, reason in fetched.problems.items()]
     more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
     return dg.Failure(
         f"{len(lines)} of {total} deliveries could not be fetched from {_source(spec)}; the others are kept.\n"
         + "\n".join([*lines[:SHOWN], *more])
         + "\nHave the producer deliver them again, and materialize these partitions.",
+        metadata={"refused": dg.MetadataValue.json(dict(itertools.islice(fetched.problems.items(), SHOWN)))},
         allow_retries=False,
     )

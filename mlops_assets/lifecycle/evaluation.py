@@ -10,13 +10,15 @@ import numpy as np
 
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe, key
+from mlops_assets.lifecycle.labelled import LABELS, labels_of, rows_with_target
 from mlops_assets.lifecycle.report_metadata import gate_table, shown
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
+from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.metrics import UnusablePredictionsError
-from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import CorruptBytesError
@@ -50,7 +52,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
 
     @dg.asset(
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
-        deps=[key(spec, VALIDATED)],
+        deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), JUDGES),
         op_tags=compute(spec, "evaluation"),
         check_specs=[
@@ -88,37 +90,36 @@ def _judge(
     spec: ModelSpec, candidate: Candidate, records: Records, tables: Tables, registry: Registry, tracking: Tracking
 ) -> Judged:
     manifest = candidate.manifest
-    parts = _as_trained(spec, candidate, records)
+    labels = labels_of(spec, records, manifest.contents)
+    parts = _as_trained(spec, candidate, labels, records)
     judging = {partition: parts[partition] for partition in manifest.holdout_partitions}
     rows = {partition: part.rows_out for partition, part in judging.items()}
-    holdout = HoldOut.of(spec, tables.read(spec.name, VALIDATED, _files(judging)), rows)
-    learned = {partition: parts[partition] for partition in manifest.fitted_partitions}
-    history = tables.read(spec.name, VALIDATED, _files(learned), [spec.time.name, spec.target])
+    holdout = HoldOut.of(spec, rows_with_target(spec, tables, judging.values(), labels), rows)
+    learned = [parts[partition] for partition in manifest.fitted_partitions]
+    history = rows_with_target(spec, tables, learned, labels, [spec.time.name])
     predicted = answers(spec.task, tracking.load(candidate), holdout.frame, candidate.inputs)
     champion = _champion(spec, candidate, holdout, registry, tracking)
     return Judged(evaluate(spec, candidate, holdout, predicted, history, champion, _personal(spec)), holdout, predicted)
 
 
-def _as_trained(spec: ModelSpec, candidate: Candidate, records: Records) -> dict[str, ValidatedPartition]:
-    """The partitions of the candidate's manifest, while they still hold the rows that it was trained with."""
+def _as_trained(
+    spec: ModelSpec, candidate: Candidate, labels: Mapping[str, LabelledPartition], records: Records
+) -> dict[str, ValidatedPartition]:
+    """The partitions of the candidate's manifest, while they still hold what it was trained with."""
     contents = candidate.manifest.contents
     found = {partition: records.get(ValidatedPartition, spec.name, VALIDATED, partition) for partition in contents}
     present = {partition: part for partition, part in found.items() if part is not None}
     changed = [
         partition
         for partition, content in contents.items()
-        if partition not in present or digest_of(sorted(present[partition].files.values())) != content
+        if partition not in present or content_of(present[partition], labels.get(partition)) != content
     ]
     if changed:
+        what = "validated_features or labels" if labels else "validated_features"
         raise EvaluationError(
-            f"{', '.join(changed)} of validated_features changed after the candidate was trained. "
-            "Materialize trained_model again."
+            f"{', '.join(changed)} of {what} changed after the candidate was trained. Materialize trained_model again."
         )
     return present
-
-
-def _files(parts: Mapping[str, ValidatedPartition]) -> dict[str, str]:
-    return {path: sha256 for part in parts.values() for path, sha256 in part.files.items()}
 
 
 def _champion(

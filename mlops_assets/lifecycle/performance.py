@@ -8,15 +8,19 @@ import dagster as dg
 import pandas as pd
 
 from mlops_assets.lifecycle import common, pictures
+from mlops_assets.lifecycle.common import VALIDATED
 from mlops_assets.lifecycle.judging import NO_CHAMPION
+from mlops_assets.lifecycle.labelled import LABELS, answers_known, labels_of, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import Point
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.holdout import EvaluationError, answers
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
 from mlops_assets.ml.performance import (
     Answered,
+    Late,
     PerformanceReport,
     PredictedPartition,
     Yardsticks,
@@ -36,7 +40,7 @@ from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
-VALIDATED, PREDICTIONS, REPORT = "validated_features", "predictions", "performance_report"
+PREDICTIONS, REPORT = "predictions", "performance_report"
 CHECK = "performs_as_registered"
 CHARTED = 12
 LEARNED = 12
@@ -182,6 +186,7 @@ def _performance_report(spec: ModelSpec) -> dg.AssetsDefinition:
         **common.describe(spec, "monitoring", "scikitlearn"),
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=[common.key(spec, LABELS)] if spec.labels else [],
         op_tags={**FIRST, **common.compute(spec, "monitoring")},
         code_version=code_version(decides, JUDGES),
         check_specs=[
@@ -213,7 +218,7 @@ def _performance_report(spec: ModelSpec) -> dg.AssetsDefinition:
             yield from common.materializations(asset_key, versions, metadata)
             what = f"The performance on {len(work.refused)} partitions cannot be measured; on the others it is."
             raise common.refusal(spec, REPORT, what, work.refused, outage=work.outage)
-        checks = list(_checks(spec, work.made))
+        checks = [_check(spec, work.made)]
         yield from common.finish(context, asset_key, work.made, versions, metadata, check_results=checks)
 
     return performance_report
@@ -250,10 +255,17 @@ class Measuring:
 
     def _answered(self, part: ValidatedPartition, predicted: PredictedPartition) -> Answered:
         spec = self.spec
-        rows = self.tables.read(spec.name, VALIDATED, part.files, [spec.time.name, spec.target])
         columns = score_columns(spec.task, predicted.classes)
         said = scored(spec.task, self.tables.read(spec.name, PREDICTIONS, predicted.files, columns))
-        return Answered(predicted, rows[spec.time.name], rows[spec.target], said)
+        if spec.labels is None:
+            rows = rows_with_target(spec, self.tables, [part], {}, [spec.time.name])
+            return Answered(predicted, rows[spec.time.name], rows[spec.target], said)
+        labels = self.records.get(LabelledPartition, spec.name, LABELS, part.partition)
+        if labels is None or not labels.is_of(part):
+            raise EvaluationError("its labels are not joined with its rows as they are now: materialize labels first.")
+        times = self.tables.read(spec.name, VALIDATED, part.files, [spec.time.name])[spec.time.name]
+        target, known = answers_known(spec, self.tables, labels)
+        return Answered(predicted, times, target, said, Late(labels, known))
 
     def _against(self, predicted: PredictedPartition) -> Yardsticks:
         """What the figures of one version are held against, read once a version."""
@@ -265,9 +277,11 @@ class Measuring:
     def _yardsticks(self, version: Version) -> Yardsticks:
         spec = self.spec
         learned = self.registry.candidate(version).manifest.fitted_partitions[-LEARNED:]
-        parts = self.records.some(ValidatedPartition, spec.name, VALIDATED, learned).values()
-        files = {path: sha256 for part in parts for path, sha256 in part.files.items()}
-        history = self.tables.read(spec.name, VALIDATED, files, [spec.time.name, spec.target])
+        parts = self.records.some(ValidatedPartition, spec.name, VALIDATED, learned)
+        labels = labels_of(spec, self.records, parts)
+        if spec.labels is not None:
+            parts = {key: part for key, part in parts.items() if key in labels and labels[key].teaches(part)}
+        history = rows_with_target(spec, self.tables, parts.values(), labels, [spec.time.name])
         return Yardsticks(history, pictures.at_registration(spec, version))
 
 
@@ -291,7 +305,10 @@ def _of_report(spec: ModelSpec, report: PerformanceReport, work: Measuring, repo
 
 
 def _pictures(spec: ModelSpec, report: PerformanceReport, work: Measuring) -> Iterator[tuple[str, str]]:
-    """The metric over the newest partitions, in the newest of the run; and when the labels came, where they are late."""
+    """The metric over the newest partitions, once a run; and when the labels came, where they come late."""
+    if spec.labels is not None and report.arrival:
+        title = f"Labels of {report.partition}: share of rows by days after the row"
+        yield "label_arrival", charts.steps([(hours / 24, share) for hours, share in report.arrival], title)
     if report.partition == list(work.made)[-1]:
         known = work.records.all(PerformanceReport, spec.name, REPORT, CHARTED) | work.made
         yield f"{report.metric}_over_partitions", _over_partitions(spec, known)
@@ -309,15 +326,15 @@ def _over_partitions(spec: ModelSpec, known: Mapping[str, PerformanceReport]) ->
     return charts.line(points, f"{metric} over partitions ({better} is better; hollow: not mature)")
 
 
-def _checks(spec: ModelSpec, made: Mapping[str, PerformanceReport]) -> Iterator[dg.AssetCheckResult]:
-    """One result over all partitions of the run that can be compared; none where no figure is mature."""
+def _check(spec: ModelSpec, made: Mapping[str, PerformanceReport]) -> dg.AssetCheckResult:
+    """One result over all partitions of the run, which says how many of them could be compared."""
     judged = {partition: worse_than_registered(spec, report) for partition, report in made.items()}
-    compared = {partition: worse for partition, worse in judged.items() if worse is not None}
-    if compared:
-        worse = {partition: made[partition].sentence for partition, found in compared.items() if found}
-        yield dg.AssetCheckResult(
-            check_name=CHECK,
-            passed=not worse,
-            severity=dg.AssetCheckSeverity.WARN,
-            metadata={"compared": len(compared), "worse": dg.MetadataValue.json(worse)},
-        )
+    compared = sum(worse is not None for worse in judged.values())
+    worse = {partition: made[partition].sentence for partition, found in judged.items() if found}
+    return dg.AssetCheckResult(
+        check_name=CHECK,
+        passed=not worse,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=f"{compared} of {len(made)} figures are mature and were compared; {len(worse)} are worse.",
+        metadata={"compared": compared, "worse": dg.MetadataValue.json(worse)},
+    )

@@ -11,16 +11,19 @@ from dagster_shared.record import replace
 
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.labelled import LABELS, labels_of, learnable, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import (
     Candidate,
     Choice,
     Fitted,
+    Manifest,
     Split,
     TrainingError,
     choose,
@@ -53,7 +56,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
 
     @dg.asset(
         **describe(spec, "training", "scikitlearn", "mlflow"),
-        deps=[key(spec, VALIDATED)],
+        deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
         code_version=_code_version(spec),
         op_tags=compute(spec, "training"),
         check_specs=[
@@ -73,11 +76,14 @@ def training(spec: ModelSpec) -> dg.Definitions:
     ) -> Iterator[dg.MaterializeResult]:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
         try:
-            offered = splits(_validated(spec, records), spec)
+            parts = learnable(spec, records, spec.training.widest)
+            labels = labels_of(spec, records, parts)
+            offered = splits(parts, spec)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
-                choice, fitted, seconds = _fit(spec, offered, tables)
-                candidate = _keep(spec, choice.parts, fitted, seconds, run, blobs, tracking)
+                choice, fitted, seconds = _fit(spec, offered, labels, tables)
+                made_of = manifest(spec, choice.parts, labels)
+                candidate = _keep(spec, made_of, fitted, seconds, run, blobs, tracking)
         except TrackingUnavailableError as error:
             raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
         except (TrainingError, LeakError, UnsafeModelError) as error:
@@ -109,21 +115,16 @@ def _code_version(spec: ModelSpec) -> str:
     return code_version(spec.model_dump(mode="json", include=DECIDES), [*own_modules(spec), *FITS])
 
 
-def _validated(spec: ModelSpec, records: Records) -> dict[str, ValidatedPartition]:
-    """The validated partitions that training may look at. Batches are in no order until they are read: all of them."""
-    newest = None if spec.partitions.every == "batch" else spec.training.widest
-    return records.all(ValidatedPartition, spec.name, VALIDATED, newest)
-
-
-def _fit(spec: ModelSpec, offered: Sequence[Split], tables: Tables) -> tuple[Choice, Fitted, float]:
+def _fit(
+    spec: ModelSpec, offered: Sequence[Split], labels: Mapping[str, LabelledPartition], tables: Tables
+) -> tuple[Choice, Fitted, float]:
     """The choice of a window, the model fitted on it, and the CPU seconds of both, from the columns that are needed."""
     started = time.process_time()
     contract = load_contract(spec.contract)
     given = needed_inputs(spec, inputs(contract, spec))
 
     def read(parts: Sequence[ValidatedPartition], *more: str) -> pd.DataFrame:
-        files = {path: sha256 for part in parts for path, sha256 in part.files.items()}
-        return tables.read(spec.name, VALIDATED, files, [*dict.fromkeys([*given, spec.target, *more])])
+        return rows_with_target(spec, tables, parts, labels, [*given, *more])
 
     choice = choose(offered, spec, given, lambda parts: read(parts, spec.time.name))
     fitted = fit(read(choice.parts.fitted), spec, given, pii_columns(contract))
@@ -131,11 +132,17 @@ def _fit(spec: ModelSpec, offered: Sequence[Split], tables: Tables) -> tuple[Cho
 
 
 def _keep(
-    spec: ModelSpec, parts: Split, fitted: Fitted, seconds: float, run: TrackedRun, blobs: Blobs, tracking: Tracking
+    spec: ModelSpec,
+    made_of: Manifest,
+    fitted: Fitted,
+    seconds: float,
+    run: TrackedRun,
+    blobs: Blobs,
+    tracking: Tracking,
 ) -> Candidate:
     """Log the model and store what it is judged against later. A model that MLflow does not take is not lost."""
-    made_of = manifest(spec, parts)
-    figures = {"fitted_rows": fitted.rows, "fitted_partitions": len(parts.fitted), "fit_cpu_seconds": seconds}
+    partitions = len(made_of.fitted_partitions)
+    figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": seconds}
     try:
         uri = tracking.log_model(run, spec, fitted, made_of, figures)
     except TrackingUnavailableError as error:
@@ -167,6 +174,7 @@ def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[
     return {
         "importance": dg.MetadataValue.md(charts.markdown(_picture(candidate.importance), "importance of each input")),
         "fitted_rows": candidate.fitted_rows,
+        "unlabelled_rows": fitted.unlabelled,
         "fitted_partitions": dg.MetadataValue.json(list(made_of.fitted_partitions)),
         "holdout_partitions": dg.MetadataValue.json(list(made_of.holdout_partitions)),
         "mlflow_run": dg.MetadataValue.url(run.url),

@@ -21,24 +21,25 @@ class History:
 
 
 def guesses(
-    task: Task, metric: str, history: History, times: np.ndarray, actual: np.ndarray, classes: int
+    task: Task, metric: str, history: History, times: np.ndarray, actual: np.ndarray, classes: int, weeks: int = 1
 ) -> dict[str, np.ndarray]:
     """Every naive guess that can be made for rows at `times`, by name; in the form of a model's predictions.
 
     The constant is what fitting saw: its median for absolute errors, else its mean; the shares of the classes. The
-    other is the label of one week earlier (the mean where a time has several), on the assumption that labels arrive
-    within a week; rows without one take the constant, and it is offered only where half of the rows have one. The
+    other is the label of `weeks` earlier (the mean where a time has several), on the assumption that labels arrive
+    within that time; rows without one take the constant, and it is offered only where half of the rows have one. The
     label of the row just before is often stronger still, and left out: a served model rarely knows it in time.
     """
     name, constant = _constant(task, metric, history.targets, classes)
     flat = np.broadcast_to(constant, (len(times), *constant.shape))
     found = {name: flat}
-    recent = history.times >= times.min() - WEEK
+    recent = history.times >= times.min() - weeks * WEEK
     known_times = np.concatenate([history.times[recent], times])
     known = _outcomes(task, np.concatenate([history.targets[recent], actual]), classes)
-    last_week, has_one = _a_week_earlier(known_times, known, times)
+    earlier, has_one = _earlier(known_times, known, times, weeks * WEEK)
     if has_one.mean() >= ENOUGH:
-        found["the label of one week earlier"] = np.where(_like(has_one, flat), last_week, flat)
+        when = "one week" if weeks == 1 else f"{weeks} weeks"
+        found[f"the label of {when} earlier"] = np.where(_like(has_one, flat), earlier, flat)
     return found
 
 
@@ -54,14 +55,16 @@ def _outcomes(task: Task, targets: np.ndarray, classes: int) -> np.ndarray:
     return targets if task == "regression" else np.eye(classes)[targets]
 
 
-def _a_week_earlier(known_times: np.ndarray, known: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What was known at each of `times`, less a week, and whether anything was."""
+def _earlier(
+    known_times: np.ndarray, known: np.ndarray, times: np.ndarray, ago: np.timedelta64
+) -> tuple[np.ndarray, np.ndarray]:
+    """What was known at each of `times`, so long ago, and whether anything was."""
     instants, which = np.unique(known_times, return_inverse=True)
     sums = np.zeros((len(instants), *known.shape[1:]))
     np.add.at(sums, which, known)
     means = sums / _like(np.bincount(which), sums)
-    place = np.minimum(np.searchsorted(instants, times - WEEK), len(instants) - 1)
-    return means[place], instants[place] == times - WEEK
+    place = np.minimum(np.searchsorted(instants, times - ago), len(instants) - 1)
+    return means[place], instants[place] == times - ago
 
 
 def _like(values: np.ndarray, shape: np.ndarray) -> np.ndarray:

@@ -126,6 +126,20 @@ def timeline(moments: Sequence[Moment], title: str = "") -> str:
     return _card(286, title, [*parts, _text(left, bottom + 56, legend, colour=MUTED)])
 
 
+def steps(points: Sequence[tuple[float, float]], title: str = "") -> str:
+    """A share that grows: from each point's place on it is that point's share."""
+    left, right, top, bottom = 72, WIDTH - 32, 52, 216
+    ticks = _ticks(0, max((place for place, _ in points), default=1))
+    x, y = _scale(0, ticks[-1], left, right), _scale(0, 1, bottom, top)
+    parts = _y_axis([0, 0.25, 0.5, 0.75, 1], left, right, top, bottom)
+    parts += [_text(x(tick), bottom + 18, figure(tick), anchor="middle", colour=MUTED) for tick in ticks]
+    path, share = f"M{x(0):.1f} {y(0):.1f}", 0.0
+    for place, share in points:
+        path += f"H{x(place):.1f}V{y(share):.1f}"
+    parts.append(f'<path d="{path}H{right}" fill="none" stroke="{BLUE}" stroke-width="1.5"/>')
+    return _card(252, title, [*parts, _text(right, y(share) - 6, f"{share:.0%}", anchor="end", weight=600)])
+
+
 def density(actual: np.ndarray, predicted: np.ndarray, title: str = "") -> str:
     """Predicted against actual, darker where there are more rows (log scale); a perfect model is on the diagonal."""
     actual, predicted = np.asarray(actual, float), np.asarray(predicted, float)

@@ -93,8 +93,13 @@ def _missing_columns(contract: pandera.DataFrameSchema, spec: ModelSpec) -> list
         "target": (spec.target,),
         "exclude": spec.exclude,
         "evaluation.slices": spec.evaluation.slices,
+        "labels.key": spec.labels.key if spec.labels else (),
     }
-    return [
+    if spec.labels is not None:
+        del named["target"]
+    too_early = spec.labels is not None and spec.target in contract.columns
+    known = [f"The target {spec.target!r} comes with the labels: leave it out of the contract."] if too_early else []
+    return known + [
         f"{field} names {name!r}, which is not a column of the contract."
         for field, names in named.items()
         for name in names

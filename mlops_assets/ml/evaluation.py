@@ -217,7 +217,9 @@ def naive(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
         past = History(moments(history[spec.time.name])[places >= 0], places[places >= 0])
     else:
         past = History(moments(history[spec.time.name]), target.to_numpy(float))
-    offered = guesses(spec.task, spec.evaluation.metric, past, trial.holdout.times, trial.actual, len(trial.classes))
+    weeks = 1 if spec.labels is None else math.ceil(spec.labels.delay_days / 7)
+    times, classes = trial.holdout.times, len(trial.classes)
+    offered = guesses(spec.task, spec.evaluation.metric, past, times, trial.actual, classes, weeks)
     scored = {name: trial.scores(guess) for name, guess in offered.items()}
 
     def badness(name: str) -> float:

@@ -15,6 +15,7 @@ from mlops_assets.ml import metrics
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import Estimate, estimates, naive
 from mlops_assets.ml.holdout import HoldOut, Trial, aligned
+from mlops_assets.ml.labels import LabelledPartition, matured
 from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Task
 from mlops_assets.ml.spec import ModelSpec, Value
 
@@ -48,14 +49,23 @@ class PredictedPartition(Value):
     replaces: int | None = None
 
 
+class Expected(Value):
+    """What the scores of rows alone let a metric be, and the standard error of that by sampling and learning."""
+
+    value: float
+    error: float
+
+
 class PerformanceReport(Value):
     """What `performance_report` says of one partition: the champion of that moment on the rows that have labels.
 
     `mature` when the share of labelled rows reaches the declared one; before, the figures say of themselves that they
     are not. `measured` is missing while no row has a label. `estimated` is what was expected of the rows before their
-    labels, with its interval, and `inside` whether the mature figure fell into it. `baseline` is the naive guess on the
-    same rows, `at_registration` what the version had on its hold-out. `arrival` is the share of rows whose label was
-    known so many hours after the row's time. `conflicting` labels of one row differ; `unknown` ones have no row.
+    labels, with its interval (or `unestimated` why not), `expected` what it was made from, for every metric; `inside`
+    whether the mature figure fell into it, `held` how many of how many of the last estimates it did so. `baseline` is
+    the naive guess on the same rows, `at_registration` what the version had on its hold-out. `arrival` is the share of
+    rows whose label was known so many hours after the row's time. `conflicting` labels of one row differ; `unknown`
+    ones have no row.
     """
 
     model: str
@@ -71,8 +81,11 @@ class PerformanceReport(Value):
     metrics: dict[str, Estimate] = Field(default_factory=dict)
     baseline: float | None = None
     at_registration: Estimate | None = None
+    expected: dict[str, Expected] = Field(default_factory=dict)
     estimated: Estimate | None = None
+    unestimated: str | None = None
     inside: bool | None = None
+    held: tuple[int, int] = (0, 0)
     arrival: tuple[tuple[float, float], ...] = ()
     conflicting: int = 0
     unknown: int = 0
@@ -85,17 +98,22 @@ class PerformanceReport(Value):
 
 
 @dataclass(frozen=True)
-class Answered:
-    """A partition's rows beside what was predicted for them: times, labels (missing where there is none), scores.
+class Late:
+    """What is known of labels that come later than their rows: how many did not count, and when each was known."""
 
-    `known` says when each label became known; None where the labels were delivered with the rows.
-    """
+    labels: LabelledPartition
+    known: pd.Series
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A partition's rows beside what was predicted for them: times, labels (missing where there is none), scores."""
 
     predicted: PredictedPartition
     times: pd.Series
     target: pd.Series
     scores: np.ndarray
-    known: pd.Series | None = None
+    late: Late | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +146,7 @@ def scored(task: Task, table: pd.DataFrame) -> np.ndarray:
 
 def measure(spec: ModelSpec, rows: Answered, against: Yardsticks) -> PerformanceReport:
     """How good the predictions were on the rows that have a label. Raises EvaluationError where that cannot be said."""
-    part = rows.predicted
+    part, late = rows.predicted, rows.late.labels if rows.late else None
     labelled = int(rows.target.notna().sum())
     report = PerformanceReport(
         model=spec.name,
@@ -136,13 +154,15 @@ def measure(spec: ModelSpec, rows: Answered, against: Yardsticks) -> Performance
         first=part.first,
         version=part.version,
         delivery=part.delivery,
-        labels=None,
+        labels=late.delivery if late else None,
         metric=spec.evaluation.metric,
         rows=part.rows,
         labelled=labelled,
         mature=matured(spec, labelled, part.rows),
         at_registration=against.at_registration,
         arrival=arrival(rows),
+        conflicting=late.conflicting if late else 0,
+        unknown=late.unknown if late else 0,
         sentence="",
     )
     if labelled:
@@ -150,22 +170,18 @@ def measure(spec: ModelSpec, rows: Answered, against: Yardsticks) -> Performance
     return report.model_copy(update={"sentence": _sentence(spec, report)})
 
 
-def matured(spec: ModelSpec, labelled: int, rows: int) -> bool:
-    """Whether so many labelled rows of so many are enough to judge by. Labels that come with their rows always are."""
-    return labelled > 0 and (spec.labels is None or labelled / rows >= spec.labels.matured)
-
-
 def arrival(rows: Answered) -> tuple[tuple[float, float], ...]:
     """The share of rows whose label was known so many hours after the row's time, at most STEPS points."""
     labelled = rows.target.notna().to_numpy()
     if not labelled.any():
         return ()
-    if rows.known is None:
+    if rows.late is None:
         return ((0.0, float(labelled.mean())),)
-    late = (rows.known[labelled] - rows.times[labelled]).dt.total_seconds().to_numpy()
-    hours = np.sort(np.maximum(late, 0)) / 3600
+    late = (rows.late.known[labelled] - rows.times[labelled]).dt.total_seconds().to_numpy()
+    hours, counts = np.unique(np.maximum(late, 0) / 3600, return_counts=True)
+    shares = counts.cumsum() / len(labelled)
     places = np.unique(np.linspace(0, len(hours) - 1, STEPS).astype(int))
-    return tuple((float(hours[place]), float((place + 1) / len(labelled))) for place in places)
+    return tuple((float(hours[place]), float(shares[place])) for place in places)
 
 
 def worse_than_registered(spec: ModelSpec, report: PerformanceReport) -> bool | None:

@@ -24,6 +24,7 @@ VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
 DECISION = "retraining_decision"
 MONITORING = ("drift_report", "predictions", "performance_report", DECISION)
 TRAINING = ("trained_model", "evaluation_report", "registered_version")
+LABELS, LABELLING = "labels", ("raw_labels", "labels")
 DIED = f"runs died on it {ATTEMPTS} times"
 OUTAGE = f"a service did not answer in {ATTEMPTS_IN_OUTAGES} runs"
 CANCELLED = "its run was cancelled"
@@ -72,7 +73,8 @@ class State:
 
     `found` maps partitions to the versions that lie in the source, `held` to those that `raw_data` holds, `validated`
     to the content of `validated_features`. `unlearned` says which of the newest of those the newest candidate has not
-    learned from. Requests whose run ended without a verdict are `died`, `outages` where a service did not answer, or
+    learned from. `learnable` is what of it has labels, by the version of both, where they come later than the rows.
+    Requests whose run ended without a verdict are `died`, `outages` where a service did not answer, or
     `cancelled`. `by_hand` are partitions whose version was validated since it was given up.
     """
 
@@ -80,12 +82,18 @@ class State:
     held: Mapping[str, str]
     validated: Mapping[str, str]
     unlearned: Callable[[], Sequence[str]] = tuple
+    learnable: Mapping[str, str] | None = None
     champion: bool = False
     reported: Set[str] = frozenset()
     died: tuple[Request, ...] = ()
     outages: tuple[Request, ...] = ()
     cancelled: tuple[Request, ...] = ()
     by_hand: Set[str] = frozenset()
+
+    @property
+    def teaches(self) -> Mapping[str, str]:
+        """What training may look at."""
+        return self.validated if self.learnable is None else self.learnable
 
     @property
     def lost(self) -> Iterator[tuple[Request, str]]:
@@ -128,8 +136,10 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
     tasks, given_up, left = _tasks(state, memory, position)
     groups = _groups(tasks, position)
     learn = spec.retraining.policy == "always" or not state.champion
-    enough = len(state.validated.keys() | {task.partition for task in tasks}) >= spec.training.min_partitions
-    train = learn and enough and len(groups) == 1
+    late = state.learnable is not None
+    teachers = state.teaches.keys() | {task.partition for task in tasks if not late}
+    enough = len(teachers) >= spec.training.min_partitions
+    train = learn and enough and len(groups) == 1 and not late
     number = memory.requests
     requests = [
         _request(spec.name, group, _assets(state, group, train), number + offset, state.held)
@@ -141,7 +151,7 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
         left["trained_model"] = f"{stopped.reason}; materialize it by hand, or wait for the next delivery"
     if not groups and learn and enough:
         requests = [*_training_alone(spec, state, memory, trained_on)]
-        trained_on = digest_of(dict(state.validated))
+        trained_on = digest_of(dict(state.teaches))
     remembered = memory.model_copy(
         update={
             "asked": tuple(requests),
@@ -227,7 +237,8 @@ def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Ta
 def _assets(state: State, group: list[_Task], train: bool) -> tuple[str, ...]:
     """What is made of a group. Where a champion is, it is decided anew: it may have learned from what is corrected."""
     decided = (DECISION,) if state.champion else ()
-    return VALIDATION + (MONITORING if group[0].drift else decided) + (TRAINING if train else ())
+    joined = () if state.learnable is None else (LABELS,)
+    return VALIDATION + joined + (MONITORING if group[0].drift else decided) + (TRAINING if train else ())
 
 
 def _request(model: str, group: list[_Task], assets: tuple[str, ...], number: int, held: Mapping[str, str]) -> Request:
@@ -247,7 +258,7 @@ def _request(model: str, group: list[_Task], assets: tuple[str, ...], number: in
 
 def _training_given_up(state: State, memory: Memory) -> GivenUp | None:
     """The validated state whose training came to nothing, until it is learned from or another."""
-    validated = digest_of(dict(state.validated))
+    validated = digest_of(dict(state.teaches))
     reasons = [reason for request, reason in state.lost if not request.deliveries]
     known = GivenUp(version=validated, reason=reasons[0]) if reasons else memory.training_given_up
     return known if known and known.version == validated and state.unlearned() else None
@@ -256,7 +267,7 @@ def _training_given_up(state: State, memory: Memory) -> GivenUp | None:
 def _training_alone(spec: ModelSpec, state: State, memory: Memory, trained_on: str | None) -> Iterator[Request]:
     """A run of training alone, where the newest validated partitions are not what the newest candidate learned from."""
     before = next((request for request in (*state.died, *state.outages) if not request.deliveries), None)
-    validated = dict(state.validated)
+    validated = dict(state.teaches)
     if trained_on == digest_of(validated) and (before is None or any(before is lost for lost, _ in state.lost)):
         return
     if unlearned := state.unlearned():

@@ -9,20 +9,23 @@ import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
 from mlops_assets.ml.code import digest_of_files, own_modules, source_file
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers
+from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.leaks import refuse_leaks
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.monitoring import predictions, reference_profile
 from mlops_assets.ml.profiles import Profile
-from mlops_assets.ml.spec import ModelSpec, Value, digest_of
+from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
 
@@ -41,13 +44,15 @@ class TrainingError(Exception):
 class Manifest(Value):
     """Everything that decides what a candidate is. Same manifest and same code: the same model.
 
-    `deliveries` and `contents` are, by partition, the version of the raw bytes and the digest of the validated files.
+    `deliveries` and `contents` are, by partition, the version of the raw bytes and the digest of the validated files;
+    where labels come later, `labels` is the version of their raw bytes, and `contents` covers their files as well.
     """
 
     model: str
     spec: dict[str, Any]
     deliveries: dict[str, str]
     contents: dict[str, str]
+    labels: dict[str, str | None] = Field(default_factory=dict)
     table_version: int
     fitted_partitions: tuple[str, ...]
     holdout_partitions: tuple[str, ...]
@@ -99,8 +104,8 @@ class Choice(NamedTuple):
 class Fitted:
     """A fitted model: the artifact, the pipeline read back from it, and what fitting showed.
 
-    `inputs` are the columns that it is given, with their types; `importance` sums to 1 over them. `reference` and
-    `sample` describe the fitted rows without personal data.
+    `unlabelled` rows were left out. `inputs` are the columns that it is given, with their types; `importance` sums to 1
+    over them. `reference` and `sample` describe the fitted rows without personal data.
     """
 
     content: bytes
@@ -109,6 +114,7 @@ class Fitted:
     inputs: dict[str, str]
     classes: tuple[Any, ...]
     rows: int
+    unlabelled: int
     importance: dict[str, float]
     reference: Profile
     sample: pd.DataFrame
@@ -160,7 +166,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     """
     from threadpoolctl import threadpool_limits
 
-    inputs = needed_inputs(spec, inputs)
+    inputs, whole = needed_inputs(spec, inputs), len(rows)
     rows = _labelled(rows, spec)
     refuse_leaks(rows, spec, inputs)
     target = _plain(rows[spec.target], spec.task)
@@ -178,20 +184,25 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
         inputs={name: str(rows[name].dtype) for name in inputs},
         classes=() if spec.task == "regression" else tuple(served.classes_.tolist()),
         rows=len(rows),
+        unlabelled=whole - len(rows),
         importance=importance,
         reference=reference_profile(rows[shown], predicted),
         sample=_sample(rows, spec.drift.report_rows, spec.seed)[shown].reset_index(drop=True),
     )
 
 
-def manifest(spec: ModelSpec, parts: Split) -> Manifest:
-    """The manifest of a candidate of this declaration on these partitions, by the code that is running."""
+def manifest(spec: ModelSpec, parts: Split, labels: Mapping[str, LabelledPartition] = MappingProxyType({})) -> Manifest:
+    """The manifest of a candidate of this declaration on these partitions, by the code that is running.
+
+    `labels` are those of the partitions where they come later than the rows.
+    """
     every = (*parts.fitted, *parts.holdout)
     return Manifest(
         model=spec.name,
         spec=spec.model_dump(mode="json"),
         deliveries={part.partition: part.delivery for part in every},
-        contents={part.partition: digest_of(sorted(part.files.values())) for part in every},
+        contents={part.partition: content_of(part, labels.get(part.partition)) for part in every},
+        labels={part.partition: labels[part.partition].delivery for part in every if part.partition in labels},
         table_version=max(part.table_version for part in every),
         fitted_partitions=tuple(part.partition for part in parts.fitted),
         holdout_partitions=tuple(part.partition for part in parts.holdout),
