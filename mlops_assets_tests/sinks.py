@@ -26,6 +26,7 @@ class Sink:
     go_on: threading.Event = field(default_factory=threading.Event)
     taken: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    paths: list[str] = field(default_factory=list)
 
     @property
     def uri(self) -> str:
@@ -40,12 +41,17 @@ def http_sink(port: int = 0) -> Iterator[Sink]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            content = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            size = int(self.headers["Content-Length"])
+            sent = self.rfile.read(size)
+            if len(sent) < size:  # the sender died on the way
+                return
+            content = json.loads(sent)
             if sink.slow.is_set():
                 sink.go_on.wait(30)
             if sink.answer < 300:
                 sink.taken.append(content)
                 sink.keys.append(self.headers["Idempotency-Key"])
+                sink.paths.append(self.path)
             self.send_response(sink.answer)
             self.end_headers()
 
