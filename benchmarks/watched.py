@@ -15,14 +15,12 @@ import signal
 import statistics
 import sys
 import tempfile
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +32,13 @@ from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.records import Records
 from mlops_assets.simulation.electricity import ElectricityWorld
 from mlops_assets_tests.end_to_end.server import OVER, DevServer, dev_server
+from mlops_assets_tests.sinks import Sink, http_sink
 
 MODEL = "electricity_price"
 HISTORY = 46
 QUIET_SECONDS, LONGEST_SECONDS, DAEMON_LOOKS = 25, 420, 4
 Run = dict[str, Any]
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
 
 def other_unit(rows: pd.DataFrame) -> pd.DataFrame:
@@ -61,54 +61,15 @@ def broken(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(nswprice=7.0)
 
 
-SPOILED: dict[int, Callable[[pd.DataFrame], pd.DataFrame]] = {3: other_unit, 6: null_burst, 9: half_empty, 12: broken}
+SPOILED: dict[int, tuple[str, Spoil]] = {
+    3: ("another unit", other_unit),
+    6: ("null burst", null_burst),
+    9: ("half empty", half_empty),
+    12: ("all broken", broken),
+}
 CORRECTED = {4: 3, 7: 6, 13: 12}
 DAEMON_KILLED, RUN_KILLED, GROWING, TWICE = 14, 16, 18, 20
 DEAF = range(9, 12)
-
-
-@dataclass
-class Sink(ThreadingHTTPServer):
-    """A channel of alerts on loopback that may be deaf for a while."""
-
-    told: list[dict[str, Any]] = field(default_factory=list)
-    deaf: bool = False
-    refused: int = 0
-
-    def __post_init__(self) -> None:
-        """Listen on a free port."""
-        super().__init__(("127.0.0.1", 0), _Handler)
-
-    __hash__ = object.__hash__
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Sink
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.server.deaf:
-            self.server.refused += 1
-        else:
-            self.server.told.append(json.loads(body))
-        self.send_response(503 if self.server.deaf else 200)
-        self.end_headers()
-
-    def log_message(self, *_: Any) -> None:
-        """Say nothing."""
-
-
-@contextmanager
-def sink() -> Iterator[Sink]:
-    """A sink that listens."""
-    server = Sink()
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @dataclass
@@ -121,7 +82,7 @@ class Loop:
     seen: set[str] = field(default_factory=set)
     told: int = 0
 
-    def send(self, start: date, spoil: Callable[[pd.DataFrame], pd.DataFrame] | None = None) -> None:
+    def send(self, start: date, spoil: Spoil | None = None) -> None:
         """Deliver a week, whole at once."""
         self._write(self.world.file_name(start), self._content(start, spoil))
 
@@ -153,14 +114,14 @@ class Loop:
 
     def alerts(self) -> list[str]:
         """What was told since the last call."""
-        fresh, self.told = self.sink.told[self.told :], len(self.sink.told)
+        fresh, self.told = self.sink.taken[self.told :], len(self.sink.taken)
         return [str(each.get("title") or each.get("message"))[:110] for each in fresh]
 
     @property
     def _landing(self) -> Path:
         return self.home / "landing" / MODEL
 
-    def _content(self, start: date, spoil: Callable[[pd.DataFrame], pd.DataFrame] | None) -> bytes:
+    def _content(self, start: date, spoil: Spoil | None) -> bytes:
         rows = self.world.partition(start, self.world.attempts(start) - 1)
         return gzip.compress((spoil(rows) if spoil else rows).to_csv(index=False).encode(), mtime=0)
 
@@ -189,7 +150,7 @@ def main() -> None:
     arguments.add_argument("--weeks", type=int, default=24)
     arguments.add_argument("--keep", type=Path, help="a folder to play in, which is kept")
     options = arguments.parse_args()
-    with tempfile.TemporaryDirectory() as folder, sink() as channel:
+    with tempfile.TemporaryDirectory() as folder, http_sink() as channel:
         loop = Loop((options.keep or Path(folder)) / "home", ElectricityWorld(), channel)
         runs = _first_sitting(loop, min(options.weeks, DAEMON_KILLED - 1))
         if options.weeks >= DAEMON_KILLED:
@@ -222,16 +183,16 @@ def _second_sitting(loop: Loop, weeks: int) -> list[Run]:
 
 
 def _server(loop: Loop) -> AbstractContextManager[DevServer]:
-    told = {"MLOPS_ALERTS": f"json://127.0.0.1:{loop.sink.server_port}/"}
+    told = {"MLOPS_ALERTS": loop.sink.uri}
     return dev_server(loop.home, loop.home.parent / "dev.log", **told)
 
 
 def _week(loop: Loop, server: DevServer, number: int) -> list[Run]:
     """One week delivered, with its fault, and what the sensors made of it."""
-    loop.sink.deaf = number in DEAF
+    loop.sink.answer = 503 if number in DEAF else 200
     start, said = loop.week(number), []
     if number in SPOILED:
-        said.append(SPOILED[number].__name__)
+        said.append(SPOILED[number][0])
     if number in CORRECTED:
         loop.send(loop.week(CORRECTED[number]))
         said.append(f"week {CORRECTED[number]} corrected")
@@ -239,13 +200,13 @@ def _week(loop: Loop, server: DevServer, number: int) -> list[Run]:
         loop.send_slowly(start)
         said.append("a file that grew")
     else:
-        loop.send(start, SPOILED.get(number))
+        loop.send(start, SPOILED[number][1] if number in SPOILED else None)
     if number == TWICE:
         loop.send(start)
         said.append("the same bytes twice")
     if number == RUN_KILLED:
         said.append(f"{_kill_run(server)} run killed")
-    if loop.sink.deaf:
+    if number in DEAF:
         said.append("channel deaf")
     return _told(loop, number, ", ".join(said), loop.wait(server))
 
@@ -298,9 +259,8 @@ def _close(loop: Loop, runs: list[Run]) -> None:
                 "requests done twice": sum(count > 1 for request, count in done.items() if request),
                 "working_s": round(statistics.median(seconds), 1),
                 "starting_s": round(statistics.median(waited), 1),
-                "told": len(loop.sink.told),
-                "same told twice": sum(n > 1 for n in Counter(json.dumps(each) for each in loop.sink.told).values()),
-                "refused by the deaf channel": loop.sink.refused,
+                "told": len(loop.sink.taken),
+                "same told twice": sum(count > 1 for count in Counter(loop.sink.keys).values()),
                 "at": datetime.now(UTC).replace(microsecond=0).isoformat(),
             }
         )
