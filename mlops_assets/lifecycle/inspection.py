@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import pandera.pandas as pandera
 
 VALIDATED, QUARANTINED = "validated_features", "quarantined_rows"
+USUAL_ROW_COUNT = "has_usual_row_count"
 COMPARED_WITH, CHARTED = 3, 12
 RULES_NAMED = 5
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
@@ -46,7 +47,10 @@ CLOCK_TOLERANCE = timedelta(days=2)
 
 @dataclass
 class Inspection:
-    """One run's work on a model's deliveries. Every partition ends in `validated` or in `refused`, with the reason."""
+    """One run's work on a model's deliveries. Every partition ends in `validated`, or in `refused` with the reason.
+
+    `unusual` are those refused that honour the contract, in a number of rows that is declared to block.
+    """
 
     spec: ModelSpec
     contract: pandera.DataFrameSchema
@@ -56,6 +60,7 @@ class Inspection:
     validated: dict[str, ValidatedPartition] = field(default_factory=dict)
     quarantined: dict[str, QuarantinedPartition] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
+    unusual: dict[str, str] = field(default_factory=dict)
     findings: dict[str, dict[str, Finding]] = field(default_factory=dict)
 
     @classmethod
@@ -80,8 +85,13 @@ class Inspection:
         self._keep_quarantined(delivery, judged)
         if judged.good.empty or judged.bad_share > self.spec.quality.max_bad_share:
             self.refused[partition] = too_many_bad_rows(judged, self.spec)
+            return
+        volume = self._volume(partition, judged)
+        if volume.passed or self.spec.quality.row_count == "warn":
+            self._keep_validated(delivery, judged, volume)
         else:
-            self._keep_validated(delivery, judged)
+            self.findings[partition] = {USUAL_ROW_COUNT: volume}
+            self.refused[partition] = self.unusual[partition] = f"{volume.sentence} quality.row_count is block."
 
     def _judged(self, delivery: Delivery) -> Judged:
         types = column_types(self.contract, self.spec)
@@ -105,7 +115,7 @@ class Inspection:
             content=content_digest(judged.quarantined),
         )
 
-    def _keep_validated(self, delivery: Delivery, judged: Judged) -> None:
+    def _keep_validated(self, delivery: Delivery, judged: Judged, volume: Finding) -> None:
         rows = as_table(judged.good)
         commit = self.tables.write(self.spec.name, VALIDATED, delivery.partition, rows)
         times = judged.good[self.spec.time.name]
@@ -126,22 +136,26 @@ class Inspection:
             profile=profile(judged.good, compared_columns(self.contract, self.spec)),
             layout=judged.layout,
         )
-        self.findings[delivery.partition] = self._compared(found, judged.good)
+        self.findings[delivery.partition] = self._compared(found, judged.good, volume)
         self.validated[delivery.partition] = self.history[delivery.partition] = found
 
-    def _compared(self, found: ValidatedPartition, rows: pd.DataFrame) -> dict[str, Finding]:
-        before = [
-            each for each in self.history.values() if each.first < found.first and each.partition != found.partition
-        ]
-        before = sorted(before, key=lambda each: each.first)[-COMPARED_WITH:]
-        quality = self.spec.quality
+    def _before(self, partition: str, first: datetime) -> list[ValidatedPartition]:
+        """The partitions that one whose rows begin then is compared with."""
+        before = [each for each in self.history.values() if each.first < first and each.partition != partition]
+        return sorted(before, key=lambda each: each.first)[-COMPARED_WITH:]
+
+    def _volume(self, partition: str, judged: Judged) -> Finding:
+        before = self._before(partition, judged.good[self.spec.time.name].iloc[0].to_pydatetime())
+        usual = [each.rows_in for each in before]
+        return resemblance.has_usual_row_count(judged.rows_in, usual, self.spec.quality.row_count_ratio)
+
+    def _compared(self, found: ValidatedPartition, rows: pd.DataFrame, volume: Finding) -> dict[str, Finding]:
+        before, quality = self._before(found.partition, found.first), self.spec.quality
         return {
             "resembles_previous_partitions": resemblance.resembles(
                 [each.profile for each in before], rows, quality.resembles_threshold
             ),
-            "has_usual_row_count": resemblance.has_usual_row_count(
-                found.rows_in, [each.rows_in for each in before], quality.row_count_ratio
-            ),
+            USUAL_ROW_COUNT: volume,
             "is_fresh": resemblance.is_fresh(
                 found.last,
                 found.delivered,

@@ -8,7 +8,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
-from mlops_assets.lifecycle.inspection import CHARTED, QUARANTINED, VALIDATED, Inspection
+from mlops_assets.lifecycle.inspection import CHARTED, QUARANTINED, USUAL_ROW_COUNT, VALIDATED, Inspection
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.resemblance import Finding
@@ -24,7 +24,7 @@ HONOURS = "honours_contract"
 CHECKS = {
     HONOURS: "Every row kept honours the contract, and no larger a share than declared had to be quarantined.",
     "resembles_previous_partitions": "Each column is distributed much as it was in one of the previous partitions.",
-    "has_usual_row_count": "There are about as many rows as in the previous partitions.",
+    USUAL_ROW_COUNT: "There are about as many rows as in the previous partitions.",
     "is_fresh": "The newest row was not much older than usual when it was delivered.",
 }
 JUDGES = ("validation", "quarantine", "cells", "timestamps", "contracts", "reading", "unpacking")
@@ -76,6 +76,8 @@ def _code_version(spec: ModelSpec) -> str:
     sources = [spec.contract.rpartition(".")[0], *(f"mlops_assets.ml.{name}" for name in JUDGES)]
     reading = spec.source.model_dump(mode="json", include={"format", "delimiter", "null_values"})
     declared = [spec.time.model_dump(mode="json"), spec.quality.max_bad_share, spec.partitions.every, reading]
+    if spec.quality.row_count == "block":
+        declared.append(spec.quality.row_count_ratio)
     return code_version(declared, sources)
 
 
@@ -94,14 +96,16 @@ def _refusal(spec: ModelSpec, inspection: Inspection, records: Records) -> Itera
         metadata = {partition: _metadata(inspection, asset, partition) for partition in made}
         yield from materializations(key(spec, asset), _versions(made), metadata)
     yield _honours(inspection)
+    if inspection.unusual:
+        yield _comparison(spec, USUAL_ROW_COUNT, _found(inspection, USUAL_ROW_COUNT))
     refused, total = inspection.refused, len(inspection.refused) + len(inspection.validated)
     lines = [f"{spec.name}/{VALIDATED}[{partition}]: {reason}" for partition, reason in refused.items()]
     more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
     raise dg.Failure(
         f"{len(refused)} of {total} partitions refused; their earlier versions stay, and nothing delivered is lost.\n"
         + "\n".join([*lines[:SHOWN], *more])
-        + "\nHave the producer send a correction, or change the contract, and materialize them again.",
-        metadata=_table("refused", _reasons(inspection)),
+        + "\nHave a correction sent, or change the contract or the declared limits, and materialize them again.",
+        metadata=_table("refused", _reasons(refused)),
         allow_retries=False,
     )
 
@@ -154,12 +158,13 @@ def _column_schema(contract: Any) -> Any:
 
 
 def _honours(inspection: Inspection) -> dg.AssetCheckResult:
-    """Passes when no partition of the run was refused; says in numbers what was quarantined all the same."""
+    """Passes when no partition was refused for what its rows hold; says in numbers what was quarantined all the same."""
     made = inspection.quarantined.values()
+    broken = {each: reason for each, reason in inspection.refused.items() if each not in inspection.unusual}
     return dg.AssetCheckResult(
         asset_key=key(inspection.spec, VALIDATED),
         check_name=HONOURS,
-        passed=not inspection.refused,
+        passed=not broken,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "rows_in": sum(each.rows_in for each in made),
@@ -167,7 +172,7 @@ def _honours(inspection: Inspection) -> dg.AssetCheckResult:
             "largest_bad_share": max((each.rows_quarantined / each.rows_in for each in made), default=0.0),
             "limit": inspection.spec.quality.max_bad_share,
             **_table("broken_rules", [_row(broken) for each in made for broken in each.broken_rules]),
-            **_table("refused", _reasons(inspection)),
+            **_table("refused", _reasons(broken)),
         },
     )
 
@@ -175,20 +180,24 @@ def _honours(inspection: Inspection) -> dg.AssetCheckResult:
 def _comparisons(inspection: Inspection) -> Iterator[dg.AssetCheckResult]:
     """The checks that warn, each over all partitions of the run."""
     for name in CHECKS:
-        found = {partition: findings[name] for partition, findings in inspection.findings.items() if name in findings}
-        if found:
+        if found := _found(inspection, name):
             yield _comparison(inspection.spec, name, found)
+
+
+def _found(inspection: Inspection, check: str) -> dict[str, Finding]:
+    return {partition: findings[check] for partition, findings in inspection.findings.items() if check in findings}
 
 
 def _comparison(spec: ModelSpec, name: str, found: Mapping[str, Finding]) -> dg.AssetCheckResult:
     odd = [partition for partition, finding in found.items() if not finding.passed]
     shown = found[odd[0]] if odd else list(found.values())[-1]
     rows = [{"partition": each, "passed": finding.passed, "why": finding.sentence} for each, finding in found.items()]
+    blocks = name == USUAL_ROW_COUNT and spec.quality.row_count == "block"
     return dg.AssetCheckResult(
         asset_key=key(spec, VALIDATED),
         check_name=name,
         passed=not odd,
-        severity=dg.AssetCheckSeverity.WARN,
+        severity=dg.AssetCheckSeverity.ERROR if blocks else dg.AssetCheckSeverity.WARN,
         description=shown.sentence,
         metadata={**_table("partitions", rows), **shown.figures},
     )
@@ -198,8 +207,8 @@ def _row(broken: BrokenRule) -> dict[str, Any]:
     return {**broken.model_dump(exclude={"rows"}), "rows": ", ".join(map(str, broken.rows))}
 
 
-def _reasons(inspection: Inspection) -> list[dict[str, str]]:
-    return [{"partition": partition, "reason": reason} for partition, reason in inspection.refused.items()]
+def _reasons(refused: Mapping[str, str]) -> list[dict[str, str]]:
+    return [{"partition": partition, "reason": reason} for partition, reason in refused.items()]
 
 
 def _table(name: str, rows: Iterable[Mapping[str, Any]]) -> dict[str, dg.MetadataValue]:

@@ -188,6 +188,7 @@ class Quality(Value):
 
     max_bad_share: Share = 0.05
     row_count_ratio: tuple[Ratio, Ratio] = (0.5, 2.0)
+    row_count: Literal["warn", "block"] = "warn"
     resembles_threshold: float = Field(default=0.5, gt=0)
     max_age_partitions: float = Field(default=2, gt=0)
 

@@ -1,11 +1,14 @@
 import os
+from datetime import UTC, datetime
 
 import dagster as dg
 import pandas as pd
 import pytest
 
+from mlops_assets.lifecycle.ended import EndedRun
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
+from mlops_assets.resources.alerts import Alerts
 from mlops_assets_tests import toy
 
 PARTED = ("raw_data", "quarantined_rows", "validated_features")
@@ -230,3 +233,39 @@ def test_other_code_has_another_code_version_and_the_same_code_the_same():
 def test_a_contract_in_a_module_that_is_not_there_is_refused_when_definitions_load():
     with pytest.raises(ValueError, match=r"there is no module 'mlops_assets_tests\.nowhere'"):
         validation(toy.spec("landing", contract="mlops_assets_tests.nowhere.Contract"))
+
+
+@pytest.mark.parametrize(("rows", "usual"), [(149, False), (150, True), (600, True), (601, False)])
+@pytest.mark.parametrize("declared", ["warn", "block"])
+def test_a_number_of_rows_beyond_either_border_warns_or_blocks_as_declared(tmp_path, declared, rows, usual):
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        shop = Shop(tmp_path / "home", instance, {"quality": {"row_count": declared}})
+        assert shop.validate("2024-01").success
+        result = shop.validate("2024-02", m02=toy.rows("2024-02", rows))
+        found = check(shop, "has_usual_row_count")
+        assert found.passed == usual
+        assert found.severity.value == ("ERROR" if declared == "block" else "WARN")
+        assert result.success == (usual or declared == "warn")
+        assert check(shop, "honours_contract").passed
+        assert (record(shop, "2024-02") is not None) == result.success
+        if not result.success:
+            refused = f"toy/validated_features[2024-02-01]: {rows} rows; from 150 to 600 are usual."
+            assert f"{refused} quality.row_count is block." in reason(result)
+
+
+def test_a_delivery_refused_for_its_volume_is_told_as_such_for_each_partition_and_keeps_the_good_ones(tmp_path):
+    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+        shop = Shop(tmp_path / "home", instance, {"quality": {"row_count": "block"}})
+        assert shop.validate("2024-01").success
+        result = shop.validate("2024-02", "2024-03", "2024-04", m02=toy.rows("2024-02", 10), m04=bad("2024-04", 200))
+        assert not result.success
+        assert record(shop, "2024-03").rows_out == 300
+        assert set(materialized(shop, "validated_features")) == {"2024-01-01", "2024-03-01"}
+        alerts = Alerts(root=str(tmp_path / "home"), ui="http://ui")
+        run = instance.get_runs(limit=1)[0]
+        told = list(EndedRun.read(instance, run, datetime.now(UTC), {"toy": shop.spec}, alerts).raised())
+        assert {(alert.kind, alert.partition) for alert in told} == {
+            ("unusual_volume", "2024-02-01"),
+            ("failed_check", "2024-04-01"),
+        }
+        assert told[-1].sentence.startswith("10 rows; from 150 to 600 are usual.")
