@@ -14,6 +14,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlops_assets.ml.spec import ModelSpec
     from mlops_assets.simulation.delivery import World
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
@@ -198,6 +199,47 @@ def check() -> None:
     console.print(f"{len(found)} models, {bad} with faults.")
     if bad:
         raise typer.Exit(1)
+
+
+@app.command()
+def backtest(
+    model: Annotated[str, typer.Argument(help="A declared model with validated partitions under MLOPS_HOME.")],
+    policy: Annotated[
+        list[str] | None, typer.Option(help="gain, never, always, every_n or on_drift, also with a window: always:6.")
+    ] = None,
+    change: Annotated[list[str] | None, typer.Option(help="A day on which the world is known to have changed.")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="A field declared otherwise, such as drift.threshold=0.3.")
+    ] = None,
+) -> None:
+    """Live through a model's stored history again under several policies of retraining, and compare them."""
+    from rich.progress import track
+
+    from mlops_assets import backtesting
+
+    console = Console()
+    try:
+        spec = backtesting.wished(_declared(console, model), setting or ())
+        wishes, changes = policy or backtesting.DEFAULT, backtesting.moments(change or ())
+        for wish in wishes:
+            backtesting.contestant(spec, wish)
+        history, reports = backtesting.opened(spec)
+        followed = track(wishes, "Living through it", console=console, transient=True)
+        compared = backtesting.compared(spec, [backtesting.live(history, spec, wish) for wish in followed], changes)
+    except backtesting.WishError as error:
+        _refuse(console, error)
+    console.print(backtesting.table(compared))
+    for line in backtesting.told(compared, reports):
+        console.print(escape(line), soft_wrap=True)
+
+
+def _declared(console: Console, model: str) -> ModelSpec:
+    from mlops_assets.components.declared import declared
+
+    found = {spec.name: spec for spec in declared()}
+    if model not in found:
+        _refuse(console, f"There is no model {model!r}. There are: {', '.join(found)}.")
+    return found[model]
 
 
 def _refuse(console: Console, reason: object) -> NoReturn:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ import numpy as np
 WIDTH = 640
 BLUE, VERMILION, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito (2008): safe for colour-blind readers
 INK, MUTED, GRID, CARD = "#1f2933", "#5f6b7a", "#e2e7ed", "#fcfdfe"
+LINES = (BLUE, VERMILION, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#5f6b7a")
 HEAT = ("#dbe9f6", "#b5d1e9", "#85b6da", "#549ac8", "#2c7bb5", "#0d5796")
 CELLS = 32
 VERDICTS = {"RETRAIN": VERMILION, "FIX_UPSTREAM": VERMILION, "WAIT": MUTED, "NEED_LABELS": MUTED}
@@ -124,6 +125,40 @@ def timeline(moments: Sequence[Moment], title: str = "") -> str:
             parts.append(_text(x(index), bottom + 34, _short(each.label, 10), anchor="middle", colour=MUTED))
     legend = "R retrain   W wait   F fix upstream   N need labels   dotted upright: a training (green: new champion)"
     return _card(286, title, [*parts, _text(left, bottom + 56, legend, colour=MUTED)])
+
+
+def courses(
+    labels: Sequence[str],
+    lines: Mapping[str, Sequence[float | None]],
+    marked: Mapping[str, Sequence[bool]],
+    upright: Sequence[int] = (),
+    title: str = "",
+) -> str:
+    """Several figures over partitions, oldest first, with a dot where one is marked; dotted lines at `upright`."""
+    known = [value for line in lines.values() for value in line if value is not None and math.isfinite(value)]
+    ticks = _ticks(min(known, default=0), max(known, default=1))
+    left, right, top, bottom = 72, WIDTH - 32, 52, 252
+    step = (right - left) / (len(labels) or 1)
+    x, y = (lambda index: left + step * (index + 0.5)), _scale(ticks[0], ticks[-1], bottom, top)
+    parts = _y_axis(ticks, left, right, top, bottom)
+    parts += [_line(x(place), top, x(place), bottom, INK, 1.5, 'stroke-dasharray="2 3"') for place in upright]
+    for place, (name, line) in enumerate(lines.items()):
+        colour, row, column = LINES[place % len(LINES)], place // 4, place % 4
+        parts += _path([(x(i), y(value)) for i, value in enumerate(line) if value is not None], colour)
+        parts += [
+            _dot(x(i), y(value), 3.5, colour)
+            for i, value in enumerate(line)
+            if value is not None and marked.get(name, [False] * len(line))[i]
+        ]
+        under, over = left + 140 * column, bottom + 46 + 18 * row
+        parts += [_line(under, over, under + 18, over, colour, 3), _text(under + 24, over + 4, _short(name, 16))]
+    every = math.ceil(len(labels) / 8) or 1
+    parts += [
+        _text(x(index), bottom + 18, _short(label, 10), anchor="middle", colour=MUTED)
+        for index, label in enumerate(labels)
+        if index % every == 0
+    ]
+    return _card(bottom + 46 + 18 * math.ceil(len(lines) / 4), title, parts)
 
 
 def steps(points: Sequence[tuple[float, float]], title: str = "") -> str:

@@ -16,6 +16,7 @@ import numpy as np
 
 ROUNDS = 3
 NORMAL = 1.96
+ANY = 2.0
 
 
 class Gained(NamedTuple):
@@ -40,16 +41,16 @@ class Seen(NamedTuple):
 class Prior(NamedTuple):
     """What is believed before anything is seen: means and standard deviations, all of logarithms of error.
 
-    `rate` is what a partition of age adds, `growth` what e times the data take away, `start` how far the first figures
-    of a reign may lie from its hold-out, `noise` how figures scatter, which counts like `noise_weight` of them.
+    `rate` is what a partition of age adds, `growth` what e times the data take away. `gained_noise` and `seen_noise`
+    are how much what trainings gain and what errors were seen scatter, each counting like `noise_weight` figures.
     """
 
     rate: float = 0.05
     rate_deviation: float = 0.05
-    growth: float = 0.05
+    growth: float = 0.0
     growth_deviation: float = 0.05
-    start: float = 0.1
-    noise: float = 0.15
+    gained_noise: float = 0.1
+    seen_noise: float = 0.1
     noise_weight: float = 2.0
 
 
@@ -69,20 +70,24 @@ class Belief(NamedTuple):
 
 
 def belief(gained: Sequence[Gained], seen: Sequence[Seen], prior: Prior = PRIOR) -> Belief:
-    """The rate and the growth by all that is known: unknowns are both, and the start of each reign."""
+    """The rate and the growth by all that is known: unknowns are both, and the level of each reign."""
     reigns = sorted({each.reign for each in seen})
     means = np.array([prior.rate, prior.growth, *[0.0] * len(reigns)])
-    certainty = np.diag([prior.rate_deviation, prior.growth_deviation, *[prior.start] * len(reigns)]) ** 2.0
+    certainty = np.diag([prior.rate_deviation, prior.growth_deviation, *[ANY] * len(reigns)]) ** 2.0
     certainty = np.linalg.inv(certainty)
     kinds = [_gained(gained, len(means)), _seen(seen, reigns, len(means))]
-    noises = [prior.noise] * len(kinds)
+    expected = [prior.gained_noise, prior.seen_noise]
+    noises = expected
     for _ in range(ROUNDS):
         information, moment = certainty.copy(), certainty @ means
         for noise, (at, said) in zip(noises, kinds, strict=True):
             information += at.T @ at / noise**2
             moment += at.T @ said / noise**2
         found = np.linalg.solve(information, moment)
-        noises = [_noise(said - at @ found, prior) for at, said in kinds]
+        noises = [
+            _noise(said - at @ found, usual, prior.noise_weight)
+            for usual, (at, said) in zip(expected, kinds, strict=True)
+        ]
     return Belief(found[:2], np.linalg.inv(information)[:2, :2])
 
 
@@ -105,7 +110,6 @@ def _seen(seen: Sequence[Seen], reigns: Sequence[int], width: int) -> tuple[np.n
     return at, np.array([each.log_error for each in seen], float)
 
 
-def _noise(left: np.ndarray, prior: Prior) -> float:
-    """The standard deviation of what is left unexplained, drawn towards what was expected."""
-    weight = prior.noise_weight
-    return float(np.sqrt((weight * prior.noise**2 + left @ left) / (weight + len(left))))
+def _noise(left: np.ndarray, usual: float, weight: float) -> float:
+    """The standard deviation of what is left unexplained, drawn towards what is usual."""
+    return float(np.sqrt((weight * usual**2 + left @ left) / (weight + len(left))))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.gain import PRIOR, Prior
-from mlops_assets.ml.prospects import Prospect
+from mlops_assets.ml.prospects import LIKELY, Prospect
 from mlops_assets.ml.retraining import Answer, Case, Evidence, Policy, RetrainingDecision, counted
 from mlops_assets.ml.spec import Retraining
 
@@ -148,7 +148,7 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
             "No figure of the champion is known, neither from labels nor from its hold-out.",
             "Mature labels of one partition would tell.",
         )
-    price, pays = figure(prospect.price), prospect.pays()
+    price, pays, metric = figure(prospect.price), prospect.pays(), case.evidence.metric
     reason = _told(case, prospect)
     if (pays or case.drifted) and not any(facts.mature for facts in case.unlearned):
         return Answer(
@@ -157,10 +157,12 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
             "With mature labels of one of them it would be decided by the gain.",
         )
     if pays:
-        return Answer("RETRAIN", reason, f"Had waiting lost less than {price}, it would be WAIT.")
-    later = prospect.later()
-    when = f"After {counted(later)} more like these" if later else f"Once waiting has lost {price}"
-    return Answer("WAIT", reason, f"{when}, it would be RETRAIN.")
+        less = f"Had waiting lost less than {price} of {metric}, or a gain been less than {LIKELY:.0%} likely"
+        return Answer("RETRAIN", reason, f"{less}, it would be WAIT.")
+    if later := prospect.later():
+        return Answer("WAIT", reason, f"After {counted(later)} more like these it would be RETRAIN.")
+    more = f"Once waiting has lost {price} of {metric}, and a gain is {LIKELY:.0%} likely"
+    return Answer("WAIT", reason, f"{more}, it would be RETRAIN.")
 
 
 def _told(case: Case, prospect: Prospect) -> str:
@@ -168,11 +170,11 @@ def _told(case: Case, prospect: Prospect) -> str:
     metric, rule = case.evidence.metric, case.rule
     worth = "its cost" if rule.value else f"{rule.worth:g} of the error in one partition, as declared"
     drift = " The data have drifted." if case.drifted else ""
+    rests = f"{counted(prospect.trainings, 'earlier training')} and the figures of {counted(prospect.partitions)}"
     return (
-        f"The champion is {counted(case.age)} old. A model trained now is expected to gain {prospect.gain} of {metric} "
-        f"in each partition, by {counted(prospect.trainings, 'earlier training')} and the figures of "
-        f"{counted(prospect.partitions)}. Waiting has lost {figure(prospect.lost(case.age))} so far; a training must "
-        f"be worth {figure(prospect.price)} ({worth}).{drift}"
+        f"The champion is {counted(case.age)} old. By {rests}, a model trained now is {prospect.chance:.0%} likely to "
+        f"be better, and expected to gain {prospect.gain} of {metric} in each partition. Waiting has lost "
+        f"{figure(prospect.lost(case.age))} so far; a training must be worth {figure(prospect.price)} ({worth}).{drift}"
     )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.gain import Belief, Gained, Prior, Seen, belief, share
 from mlops_assets.ml.retraining import Case, TrainingFacts
 
 SIGHT = 24
+LIKELY = 0.8
 
 
 @dataclass(frozen=True)
@@ -50,18 +53,26 @@ class Prospect:
         """What waiting until the champion is `age` old loses, all partitions together."""
         return sum(self._at(passed)[0] for passed in range(1, age + 1))
 
+    @property
+    def chance(self) -> float:
+        """How likely it is that a model trained now would be better at all."""
+        value, deviation = self._relief(self.age)
+        return NormalDist().cdf(value / deviation) if deviation > 0 else float(value > 0)
+
     def pays(self) -> bool:
-        """Whether waiting has lost what a training costs. Nothing is paid for by what is not known."""
-        return self.gain.value > 0 and self.lost(self.age) >= self.price
+        """Whether waiting has lost what a training costs, and a gain is likely. NaN never pays."""
+        return self.chance >= LIKELY and self.lost(self.age) >= self.price
 
     def later(self) -> int | None:
         """In how many partitions it will pay if all goes on like this; None where that is not in sight."""
         return next((more for more in range(1, SIGHT) if replace(self, age=self.age + more).pays()), None)
 
     def _at(self, age: int) -> tuple[float, float, float]:
-        log_ratio, deviation = self.believed.relief(age, math.log1p(age / self.learned))
-        value, low, high = share(log_ratio, deviation)
+        value, low, high = share(*self._relief(age))
         return self.level * value, self.level * low, self.level * high
+
+    def _relief(self, age: int) -> tuple[float, float]:
+        return self.believed.relief(age, math.log1p(age / self.learned))
 
 
 def _level(case: Case) -> float | None:
@@ -90,31 +101,26 @@ def _gained(case: Case) -> list[Gained]:
 
 
 def _seen(case: Case) -> list[Seen]:
-    """How the error of each champion went with its age, from its hold-out on, beside the naive guess of the time."""
-    found, better = [], case.evidence.better
-    ends = [*case.champions[1:], None]
-    for reign, (training, successor) in enumerate(zip(case.champions, ends, strict=True)):
-        if training.partition not in case.keys:
-            continue
-        for age, facts in enumerate(case.between(training, successor), start=1):
-            if facts.mature and facts.measured is not None:
-                naive = (
-                    (None, None) if None in (facts.baseline, training.baseline) else (facts.baseline, training.baseline)
-                )
-                ratio = _beside(facts.measured.value, naive[0], better) - _beside(
-                    training.holdout.value, naive[1], better
-                )
-                if math.isfinite(ratio):
-                    found.append(Seen(reign, age, ratio))
+    """How the error of each champion went with its age, from its hold-out on."""
+    found = []
+    for reign, (training, successor) in enumerate(zip(case.champions, [*case.champions[1:], None], strict=True)):
+        if training.partition in case.keys:
+            later = [facts for facts in case.between(training, successor) if facts.mature and facts.measured]
+            figures = [(0, training.holdout.value, training.baseline)]
+            figures += [(case.age_of(facts, training), facts.measured.value, facts.baseline) for facts in later]
+            found += _course(reign, figures, case.evidence.better)
     return found
+
+
+def _course(reign: int, figures: Sequence[tuple[int, float, float | None]], better: str) -> Iterator[Seen]:
+    """The errors of one reign, beside those of the naive guess where it is known of all: some rows are harder."""
+    guessed = all(naive is not None and _error(naive, better) > 0 for _, _, naive in figures)
+    for age, value, naive in figures:
+        beside = _error(value, better) / (_error(naive, better) if guessed and naive is not None else 1)
+        if beside > 0 and math.isfinite(beside):
+            yield Seen(reign, age, math.log(beside))
 
 
 def _error(value: float, better: str) -> float:
     """The distance of a metric from perfection, which is 0 where less is better and 1 where more is."""
     return abs(value) if better == "lower" else 1 - value
-
-
-def _beside(value: float, baseline: float | None, better: str) -> float:
-    """The logarithm of an error beside that of the naive guess, where there is one. NaN where either is perfect."""
-    error, naive = _error(value, better), 1.0 if baseline is None else _error(baseline, better)
-    return math.log(error / naive) if error > 0 and naive > 0 else math.nan

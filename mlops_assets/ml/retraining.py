@@ -196,6 +196,10 @@ class Case:
         reign = self.after(training.partition)
         return reign if successor is None else reign[: len(reign) - len(self.after(successor.partition))]
 
+    def age_of(self, facts: PartitionFacts, training: TrainingFacts) -> int:
+        """How many partitions after a training one came."""
+        return self.keys.index(facts.partition) - self.keys.index(training.partition)
+
     def settled(self) -> Answer | None:
         """Why there is nothing to decide, whatever the policy; None where there is."""
         if not self.trainings:

@@ -17,5 +17,9 @@ class Reports(dg.ConfigurableResource):
 
     def save(self, path: str, text: str) -> str:
         """Write `text` to `path` (relative, as `<model>/<asset>/<name>.html`) and return its URL."""
-        write_atomically(self.root, f"reports/{path}", iter([text.encode()]))
+        return self.keep(path, text.encode())
+
+    def keep(self, path: str, content: bytes) -> str:
+        """Write bytes, such as a picture, to `path` and return their URL."""
+        write_atomically(self.root, f"reports/{path}", iter([content]))
         return f"{self.ui}/{quote(path)}"
