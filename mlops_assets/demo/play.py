@@ -18,8 +18,11 @@ from mlops_assets.demo.player import Player, Ran
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.planning import DECISION
 from mlops_assets.ml.registration import RegisteredVersion
-from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
+from mlops_assets.ml.retraining import RetrainingDecision
+from mlops_assets.ml.validation import QuarantinedPartition
 from mlops_assets.resources.records import Records
 from mlops_assets.simulation.delivery import World, backdate
 from mlops_assets.simulation.provider import Provider
@@ -27,6 +30,7 @@ from mlops_assets.simulation.provider import Provider
 HISTORY = {"bike_demand": 9, "electricity_price": 46}
 PLAYED_A_MONTH = {"bike_demand": 1, "electricity_price": 2}
 MOST_LOOKS = 4
+TELLING = ("performance_drop", "raise_alerts", "deliver_alerts")
 WINDOW = timedelta(days=31)
 VALIDATION, GATE = "validation", "evaluation_report"
 LONGEST_NOTE = 300
@@ -34,18 +38,20 @@ LONGEST_NOTE = 300
 
 @dataclass
 class Line:
-    """A line of the closing table: what became of a delivery, or of a request to learn again.
+    """A line of the closing table: what became of a delivery, or of a decision to learn again.
 
-    `candidate` and `champion` are the metric of both on the same rows. `wrong` says that something failed which should
-    have worked.
+    `measured` is what the champion had on the delivery, `candidate` and `champion` what both had on the same rows, all by
+    `metric`. `wrong` says that something failed which should have worked.
     """
 
     model: str
     delivery: str
     rows_in: int | None = None
-    rows_out: int | None = None
     quarantined: int | None = None
     drift: str = ""
+    metric: str = ""
+    measured: str = ""
+    decision: str = ""
     candidate: str = ""
     champion: str = ""
     version: str = ""
@@ -83,7 +89,7 @@ def play_all(console: Console, providers: Sequence[Provider], months: int) -> li
 
 
 def play(stage: Stage, provider: Provider, months: int) -> Iterator[Line]:
-    """A history delivered at once (unless some was before), then delivery by delivery; both sensors look after each."""
+    """A history delivered at once (unless some was before), then delivery by delivery; the sensors look after each."""
     world = provider.world
     missing = HISTORY[world.model] - len(provider.delivered())
     if missing > 0:
@@ -110,8 +116,10 @@ def _watched(stage: Stage, world: World, delivery: str, bad: bool) -> Iterator[L
     stage.tell(world.model, delivery)
     runs = _looks(stage.player, f"{world.model}_new_data")
     yield _line(stage.records, world.model, delivery, runs, bad)
-    for ran in _looks(stage.player, f"{world.model}_drift"):
-        yield _line(stage.records, world.model, f"{ran.because}, retrained", [ran], bad=False)
+    for ran in _looks(stage.player, "retrain_on_decision"):
+        yield _line(stage.records, ran.model, f"{ran.because}, retrained", [ran], bad=False)
+    for sensor in TELLING:
+        stage.player.tick(sensor)
 
 
 def _looks(player: Player, sensor: str) -> list[Ran]:
@@ -148,10 +156,6 @@ def _count_rows(line: Line, records: Records, ran: Ran) -> None:
         if kept is not None:
             line.rows_in = (line.rows_in or 0) + kept.rows_in
             line.quarantined = (line.quarantined or 0) + kept.rows_quarantined
-    for partition in ran.made.get("validated_features", ()):
-        good = records.get(ValidatedPartition, line.model, "validated_features", partition)
-        if good is not None:
-            line.rows_out = (line.rows_out or 0) + good.rows_out
 
 
 def _judge(line: Line, records: Records, ran: Ran) -> None:
@@ -159,16 +163,21 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
     for partition in made.get("drift_report", ()):
         drift = records.get(DriftReport, model, "drift_report", partition)
         line.drift = f"{drift.verdict} ({drift.weighted_share:.0%})" if drift else ""
+    for partition in made.get("performance_report", ()):
+        if (found := records.get(PerformanceReport, model, "performance_report", partition)) and found.measured:
+            line.metric, line.measured = found.metric, figure(found.measured.value)
+    if DECISION in made and (decision := records.get(RetrainingDecision, model, DECISION)):
+        line.decision = decision.verdict
+        line.notes += [] if decision.verdict == "WAIT" else [decision.sentence]
     if "evaluation_report" in made and (report := records.get(EvaluationReport, model, "evaluation_report")):
         ours = report.metrics.get(report.metric)
-        line.candidate = f"{report.metric} {figure(ours.value)}" if ours else "undefined"
+        line.metric, line.candidate = report.metric, figure(ours.value) if ours else "undefined"
         line.champion = (
             f"{figure(report.champion.champion.value)} ({report.champion.verdict})" if report.champion else ""
         )
         line.notes += [str(result) for result in report.gates if not result.passed]
     if "registered_version" in made and (version := records.get(RegisteredVersion, model, "registered_version")):
-        champion = version.version if version.became_champion else version.previous_champion
-        line.version = f"v{version.version}, champion v{champion}"
+        line.version = f"v{version.version}, {'champion' if version.became_champion else 'challenger'}"
     line.notes += [_short(why) for asset, why in ran.failed.items() if asset != GATE or ran.crashed]
 
 

@@ -13,11 +13,12 @@ CHECK_FAILED = "DagsterAssetCheckFailedError"
 
 @dataclass(frozen=True)
 class Ran:
-    """One run: the partitions of each asset that it made ("" where it has none), and what failed with the reason.
+    """One run of a model: the partitions of each asset that it made ("" where it has none), and what failed with why.
 
     `crashed` are the assets that broke with an error that nobody raised on purpose.
     """
 
+    model: str
     because: str
     made: Mapping[str, tuple[str, ...]]
     failed: Mapping[str, str]
@@ -58,10 +59,10 @@ class Player:
             asset_selection=list(request.asset_selection) if request.asset_selection else None,
             raise_on_error=False,
         )
-        return _told(request.tags.get("mlops/because", ""), result)
+        return _told(request.tags, result)
 
 
-def _told(because: str, result: dg.ExecuteInProcessResult) -> Ran:
+def _told(tags: Mapping[str, str], result: dg.ExecuteInProcessResult) -> Ran:
     made: dict[str, list[str]] = {}
     failed: dict[str, str] = {}
     crashed: list[str] = []
@@ -75,4 +76,5 @@ def _told(because: str, result: dg.ExecuteInProcessResult) -> Ran:
             failed[asset] = description or (error.message.strip() if error else "unknown")
             if said is None and (error is None or error.cls_name != CHECK_FAILED):
                 crashed.append(asset)
-    return Ran(because, {asset: tuple(dict.fromkeys(keys)) for asset, keys in made.items()}, failed, tuple(crashed))
+    parts = {asset: tuple(dict.fromkeys(keys)) for asset, keys in made.items()}
+    return Ran(tags.get("mlops/model", ""), tags.get("mlops/because", ""), parts, failed, tuple(crashed))

@@ -16,8 +16,8 @@ from rich.table import Table
 from mlops_assets import settings
 from mlops_assets.demo.play import Line
 
-COLUMNS = ("delivery", "rows in", "out", "bad", "drift", "candidate", "champion", "registered")
-NUMBERS = {"rows in", "out", "bad"}
+COLUMNS = ("delivery", "rows", "bad", "drift", "measured", "decision", "candidate", "champion", "registered")
+NUMBERS = {"rows", "bad", "measured"}
 WIDTH = 120
 
 
@@ -46,6 +46,7 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
     for model in dict.fromkeys(line.model for line in lines):
         console.print(f"  {dagster}/assets/{model}/registered_version", soft_wrap=True)
         console.print(f"  {dagster}/assets/{model}/drift_report", soft_wrap=True)
+        console.print(f"  {dagster}/assets/{model}/retraining_decision", soft_wrap=True)
     if simulated:
         ours = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
         console.print(f"Let the sensor see a new file: [bold]{ours} deliver bike_demand[/bold]", soft_wrap=True)
@@ -53,11 +54,13 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
 
 
 def _table(model: str, lines: Sequence[Line]) -> Table:
-    table = Table(title=model, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    metric = next((line.metric for line in lines if line.metric), "nothing measured")
+    table = Table(title=f"{model}, {metric}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     for line in lines:
-        counts = ("" if count is None else f"{count:,}" for count in (line.rows_in, line.rows_out, line.quarantined))
-        style = "red" if line.wrong else "yellow" if line.drift.startswith("drifted") else ""
-        table.add_row(line.delivery, *counts, line.drift, line.candidate, line.champion, line.version, style=style)
+        counts = ("" if count is None else f"{count:,}" for count in (line.rows_in, line.quarantined))
+        style = "red" if line.wrong else "yellow" if line.decision not in ("", "WAIT") else ""
+        watched = (line.drift, line.measured, line.decision)
+        table.add_row(line.delivery, *counts, *watched, line.candidate, line.champion, line.version, style=style)
     return table
