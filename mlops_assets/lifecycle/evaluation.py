@@ -10,6 +10,7 @@ import numpy as np
 
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe, key
+from mlops_assets.lifecycle.estimates import keep_relations
 from mlops_assets.lifecycle.labelled import LABELS, labels_of, rows_with_target
 from mlops_assets.lifecycle.report_metadata import gate_table, shown
 from mlops_assets.ml.artifacts import UnsafeModelError
@@ -74,6 +75,7 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         except (EvaluationError, UnusablePredictionsError, UnsafeModelError, CorruptBytesError) as error:
             raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
         report = judged.report
+        keep_relations(spec, trained_model, judged.holdout, judged.predicted, records)
         tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
         yield dg.MaterializeResult(
             value=report,

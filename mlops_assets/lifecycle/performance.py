@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import dagster as dg
@@ -9,12 +10,14 @@ import pandas as pd
 
 from mlops_assets.lifecycle import common, pictures
 from mlops_assets.lifecycle.common import VALIDATED
+from mlops_assets.lifecycle.estimates import Estimating
 from mlops_assets.lifecycle.judging import NO_CHAMPION
 from mlops_assets.lifecycle.labelled import LABELS, answers_known, labels_of, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import Point
 from mlops_assets.ml.code import code_version
+from mlops_assets.ml.estimation import BLIND
 from mlops_assets.ml.holdout import EvaluationError, answers
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
@@ -45,7 +48,8 @@ CHECK = "performs_as_registered"
 CHARTED = 12
 LEARNED = 12
 FIRST = {"dagster/priority": "10"}
-JUDGES = tuple(f"mlops_assets.ml.{name}" for name in ("baselines", "evaluation", "holdout", "metrics", "performance"))
+DECIDING = ("baselines", "estimation", "evaluation", "holdout", "metrics", "performance", "relations")
+JUDGES = tuple(f"mlops_assets.ml.{name}" for name in DECIDING)
 NOT_PREDICTED = "nothing was predicted for it: materialize predictions first."
 UNREADABLE = (CorruptBytesError, UnsafeModelError, EvaluationError, UnusablePredictionsError)
 
@@ -237,6 +241,11 @@ class Measuring:
     yardsticks: dict[int, Yardsticks] = field(default_factory=dict)
     outage: bool = False
 
+    @cached_property
+    def estimating(self) -> Estimating:
+        """What the rows were expected to give without their labels."""
+        return Estimating(self.spec, self.records, REPORT)
+
     def measure(self, partition: str, part: ValidatedPartition | None, predicted: PredictedPartition | None) -> None:
         """Measure what was predicted for one partition by the labels that there are."""
         if part is None or predicted is None:
@@ -246,7 +255,9 @@ class Measuring:
             self.refused[partition] = "its rows have changed since they were predicted: materialize predictions first."
             return
         try:
-            self.made[partition] = measure(self.spec, self._answered(part, predicted), self._against(predicted))
+            rows = self._answered(part, predicted)
+            report = measure(self.spec, rows, self._against(predicted))
+            self.made[partition] = self.estimating.add(report, predicted.candidate, rows.scores)
         except UNREADABLE as error:
             self.refused[partition] = str(error)
         except TrackingUnavailableError as error:
@@ -299,8 +310,22 @@ def _of_report(spec: ModelSpec, report: PerformanceReport, work: Measuring, repo
         **({} if measured is None else {report.metric: measured.value, "interval": str(measured)}),
         **({} if report.baseline is None else {"naive_baseline": report.baseline}),
         **({} if registered is None else {"at_registration": str(registered)}),
+        **_of_estimate(report),
         **{name: dg.MetadataValue.md(charts.markdown(svg, name)) for name, svg in _pictures(spec, report, work)},
         "report_json": dg.MetadataValue.url(reports.save(path, report.model_dump_json(indent=1))),
+    }
+
+
+def _of_estimate(report: PerformanceReport) -> dict[str, Any]:
+    """What was expected without labels and what came of it, where anything was said of it."""
+    if report.estimated is None:
+        return {} if report.unestimated is None else {"not_estimated": report.unestimated}
+    inside, of = report.held
+    return {
+        "estimated_without_labels": str(report.estimated),
+        "an_estimate_is_blind_to": BLIND,
+        **({} if report.inside is None else {"truth_inside_estimate": report.inside}),
+        **({"truth_inside_the_last_estimates": f"{inside} of {of}"} if of else {}),
     }
 
 

@@ -1,8 +1,7 @@
 """Performance before labels: what is expected of a version on rows whose labels have not come, with an interval.
 
-A version's own hold-out shows how its errors depend on its scores: how often a class came true where it was given such
-a probability, how far off the truth was where such a number was predicted. That relation, laid over the scores of new
-rows, gives the expected value of each metric: in classification confidence-based performance estimation with an
+A version's own hold-out shows how its errors depend on its scores (ml/relations.py). Laid over the scores of new rows,
+that gives the expected value of each metric: in classification confidence-based performance estimation with an
 isotonic relation (compare Garg et al. 2022, arXiv:2201.04234), in regression direct loss estimation.
 
 It sees that rows have become harder or easier, as far as the scores tell. It cannot see that the relation itself has
@@ -14,51 +13,21 @@ from one hold-out, both over blocks of neighbours in time, and how far off earli
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
 
 import numpy as np
 
-from mlops_assets.ml import metrics
 from mlops_assets.ml.evaluation import Estimate
-from mlops_assets.ml.holdout import Trial
-from mlops_assets.ml.metrics import METRICS, NEEDS_TWO_CLASSES, Sums, Task
+from mlops_assets.ml.metrics import METRICS, Task
+from mlops_assets.ml.performance import Expected, PerformanceReport
+from mlops_assets.ml.relations import Relations, expect
 from mlops_assets.ml.spec import ModelSpec, Value
 
-Table = tuple[tuple[float, ...], ...]
-ENOUGH_TO_LEARN, ENOUGH_TO_EXPECT = 100, 30
-CELLS, ROWS_A_CELL, BLOCKS, GRID = 15, 50, 40, 256
-REPLICATES, REMEMBERED, DOUBT = 200, 12, 2
-BLIND = "It cannot see whether the same inputs still lead to the same outcomes."
-
-
-class Relation(Value):
-    """How outcomes went with one column of scores on the hold-out.
-
-    Each table holds blocks of neighbours in time (rows) by cells of similar score (columns): how many hold-out rows
-    there are, and sums over them. `centres` are the mean scores of the cells, ascending.
-    """
-
-    centres: tuple[float, ...]
-    counts: Table
-    sums: dict[str, Table]
-
-
-class Learned(Value):
-    """What the hold-out of a version says of its errors, a relation for each column of scores; or why it says nothing.
-
-    Plain sums: no row, no input and no label of a row can be read from it.
-    """
-
-    rows: int
-    relations: tuple[Relation, ...] = ()
-    absent: str | None = None
-
-
-class Expected(Value):
-    """What the scores alone let one metric be, and the standard error of that by sampling and learning."""
-
-    value: float
-    error: float
+REMEMBERED, DOUBT, RECORD = 12, 2, 20
+BLIND = "it cannot see whether the same inputs still lead to the same outcomes"
+NOTHING_KEPT = "it was evaluated before its labels were declared to come late"
+OWN_HOLDOUT = "they are what its errors were learned from"
 
 
 class Missed(Value):
@@ -69,43 +38,35 @@ class Missed(Value):
     error: float
 
 
-def learn(trial: Trial, predicted: np.ndarray) -> Learned:
-    """What a version's predictions for its hold-out (in the classes that it knows) say of its errors."""
-    rows, task = len(trial.actual), trial.spec.task
-    if rows < ENOUGH_TO_LEARN:
-        return Learned(
-            rows=rows, absent=f"its hold-out has {rows} labelled rows, at least {ENOUGH_TO_LEARN} are needed"
-        )
-    if task != "regression" and len(np.unique(trial.actual)) < 2:
-        return Learned(rows=rows, absent="its hold-out holds one class only")
-    if not np.isfinite(predicted).all():
-        return Learned(rows=rows, absent="its predictions for the hold-out are not all finite")
-    blocks = min(BLOCKS, len(trial.how.starts))
-    block = np.arange(rows) * blocks // rows
-    columns = predicted.reshape(rows, -1).T
-    relations = [
-        _relation(scores, _outcomes(task, trial.actual, scores, place), block) for place, scores in enumerate(columns)
-    ]
-    return Learned(rows=rows, relations=tuple(relations))
+def with_estimate(
+    spec: ModelSpec,
+    report: PerformanceReport,
+    learned: Relations | None,
+    scores: np.ndarray,
+    known: Iterable[PerformanceReport],
+) -> PerformanceReport:
+    """A partition's report with what was expected of its rows before their labels, and how that came out.
 
-
-def expect(spec: ModelSpec, learned: Learned, predicted: np.ndarray) -> tuple[dict[str, Expected], dict[str, str]]:
-    """What to expect of each metric on rows with these predictions, and why of some nothing can be expected."""
-    task = spec.task
-    if reason := _unusable(learned, predicted):
-        return {}, dict.fromkeys(METRICS[task], reason)
-    random = np.random.default_rng(spec.seed)
-    blocks = len(learned.relations[0].counts)
-    drawn = random.multinomial(blocks, np.full(blocks, 1 / blocks), (2, REPLICATES)).astype(float)
-    sums = (_regression_sums if task == "regression" else _class_sums)(learned, predicted, drawn)
-    found, absent = {}, {}
-    for name, values in metrics.of_sums(task, sums).items():
-        value, replicates = values[0], values[1:][np.isfinite(values[1:])]
-        if math.isfinite(value) and len(replicates) > REPLICATES // 2:
-            found[name] = Expected(value=float(value), error=float(replicates.std()))
-        else:
-            absent[name] = "one class only is expected" if name in NEEDS_TWO_CLASSES else "the rows do not define it"
-    return found, absent
+    What was said once of the same delivery by the same version stands. `known` are reports of any partitions.
+    """
+    others = sorted((each for each in known if each.metric == report.metric), key=lambda each: each.first)
+    said = next((each for each in others if _is_of_the_same(each, report)), None)
+    earlier = [each for each in others if each.first < report.first]
+    if said is None:
+        said = _said(spec, report, learned, scores, earlier)
+    truth, estimated = report.measured if report.mature else None, said.estimated
+    inside = None if truth is None or estimated is None else estimated.low <= truth.value <= estimated.high
+    held = [each for each in (*(each.inside for each in earlier), inside) if each is not None][-RECORD:]
+    found = report.model_copy(
+        update={
+            "expected": said.expected,
+            "estimated": estimated,
+            "unestimated": said.unestimated,
+            "inside": inside,
+            "held": (sum(held), len(held)),
+        }
+    )
+    return found.model_copy(update={"sentence": f"{report.sentence} {_sentence(found)}"})
 
 
 def estimate(spec: ModelSpec, metric: str, expected: Expected, version: int, past: Sequence[Missed] = ()) -> Estimate:
@@ -129,165 +90,55 @@ def estimate(spec: ModelSpec, metric: str, expected: Expected, version: int, pas
     return Estimate(value=value, low=low, high=high)
 
 
-def track_record(inside: Collection[bool]) -> str:
-    """How often the truth fell inside, in words; nothing where none has come."""
-    if not inside:
-        return ""
-    return f"The truth fell into {sum(inside)} of the last {len(inside)} estimates."
+def _is_of_the_same(said: PerformanceReport, report: PerformanceReport) -> bool:
+    """Whether something was said already of these rows by this version."""
+    same = (said.partition, said.version, said.delivery) == (report.partition, report.version, report.delivery)
+    return same and (said.estimated is not None or said.unestimated is not None)
 
 
-def _outcomes(task: Task, actual: np.ndarray, scores: np.ndarray, place: int) -> dict[str, np.ndarray]:
-    """What is summed over the hold-out's rows for one column of scores."""
-    if task != "regression":
-        return {"true": (actual == place).astype(float)}
-    error = scores - actual
-    return {
-        "error": error,
-        "absolute_error": np.abs(error),
-        "squared_error": error**2,
-        "larger": np.abs(actual) - np.abs(scores),
-    }
+def _said(
+    spec: ModelSpec,
+    report: PerformanceReport,
+    learned: Relations | None,
+    scores: np.ndarray,
+    earlier: Iterable[PerformanceReport],
+) -> PerformanceReport:
+    """The report with what is expected of its rows, or why nothing is."""
+    if learned is None or report.partition in learned.partitions:
+        return report.model_copy(update={"unestimated": NOTHING_KEPT if learned is None else OWN_HOLDOUT})
+    expected, absent = expect(spec, learned, scores)
+    if report.metric not in expected:
+        return report.model_copy(update={"expected": expected, "unestimated": absent[report.metric]})
+    past = [_missed(each) for each in earlier if _had_come(spec, each, report)]
+    estimated = estimate(spec, report.metric, expected[report.metric], report.version, past)
+    return report.model_copy(update={"expected": expected, "estimated": estimated})
 
 
-def _relation(scores: np.ndarray, outcomes: dict[str, np.ndarray], block: np.ndarray) -> Relation:
-    cells = max(1, min(CELLS, len(scores) // ROWS_A_CELL))
-    edges = np.unique(np.quantile(scores, np.linspace(0, 1, cells + 1)[1:-1]))
-    used, cell = np.unique(np.searchsorted(edges, scores, side="left"), return_inverse=True)
-    shape = (int(block[-1]) + 1, len(used))
-    place = block * len(used) + cell
-
-    def table(weights: np.ndarray) -> np.ndarray:
-        return np.bincount(place, weights, shape[0] * shape[1]).reshape(shape)
-
-    counts = table(np.ones(len(scores)))
-    return Relation(
-        centres=tuple((table(scores).sum(axis=0) / counts.sum(axis=0)).tolist()),
-        counts=_plain(counts),
-        sums={name: _plain(table(outcome)) for name, outcome in outcomes.items()},
-    )
+def _had_come(spec: ModelSpec, earlier: PerformanceReport, report: PerformanceReport) -> bool:
+    """Whether the truth of an earlier estimate was known before the labels of these rows were."""
+    late = timedelta(days=spec.labels.delay_days) if spec.labels else timedelta()
+    judged = earlier.mature and earlier.measured is not None and earlier.metric in earlier.expected
+    return judged and earlier.first + late <= report.first
 
 
-def _plain(table: np.ndarray) -> Table:
-    return tuple(map(tuple, table.tolist()))
+def _missed(report: PerformanceReport) -> Missed:
+    expected, truth = report.expected[report.metric], report.metrics[report.metric].value
+    return Missed(version=report.version, distance=truth - expected.value, error=expected.error)
 
 
-def _unusable(learned: Learned, predicted: np.ndarray) -> str | None:
-    if learned.absent:
-        return learned.absent
-    if len(predicted) < ENOUGH_TO_EXPECT:
-        return f"{len(predicted)} rows are too few, at least {ENOUGH_TO_EXPECT} are needed"
-    if not np.isfinite(predicted).all():
-        return "its predictions are not all finite"
-    if predicted.reshape(len(predicted), -1).shape[1] != len(learned.relations):
-        return "its predictions are of other classes than those of its hold-out"
-    return None
+def _sentence(report: PerformanceReport) -> str:
+    """What was expected, and how it came out or what to beware of."""
+    if report.estimated is None:
+        return f"Without labels nothing is estimated: {report.unestimated}."
+    said = f"Estimated without labels: {report.metric} {report.estimated}"
+    if report.inside is None:
+        return f"{said}; {BLIND}. {_record(report)}".rstrip()
+    return f"{said}, and the truth fell {'into' if report.inside else 'outside'} that interval. {_record(report)}"
 
 
-def _shares(relation: Relation, scores: np.ndarray) -> np.ndarray:
-    """How much of each score's outcome is that of each cell, by linear interpolation between the centres."""
-    centres = np.array(relation.centres)
-    shares = np.zeros((len(scores), len(centres)))
-    if len(centres) == 1:
-        return shares + 1
-    rows = np.arange(len(scores))
-    left = np.clip(np.searchsorted(centres, scores) - 1, 0, len(centres) - 2)
-    right = np.clip((scores - centres[left]) / (centres[left + 1] - centres[left]), 0, 1)
-    shares[rows, left], shares[rows, left + 1] = 1 - right, right
-    return shares
-
-
-def _means(relation: Relation, name: str, drawn: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The mean outcome of each cell, with replicates below it; and how much the means of `rows` new rows scatter.
-
-    One row of the overall mean is added to each cell, so that a replicate that draws none of its rows has one too.
-    """
-    counts, sums = np.array(relation.counts), np.array(relation.sums[name])
-    overall = sums.sum() / counts.sum()
-    weights = np.concatenate([np.ones((1, len(counts))), drawn[0]])
-    means = (weights @ sums + overall) / (weights @ counts + 1)
-    others = (drawn[1] @ sums + overall) / (drawn[1] @ counts + 1)
-    scatter = np.where(rows > 0, np.sqrt(counts.sum(axis=0) / np.where(rows > 0, rows, 1)), 0)
-    return means, np.concatenate([np.zeros((1, len(rows))), (others - means[0]) * scatter])
-
-
-def _regression_sums(learned: Learned, predicted: np.ndarray, drawn: np.ndarray) -> Sums:
-    """The sums that the metrics of a regression are made of, as expected, with replicates below."""
-    [relation] = learned.relations
-    shares = _shares(relation, predicted)
-    rows = shares.sum(axis=0)
-    means = {name: sum(_means(relation, name, drawn, rows)) for name in relation.sums}
-    error, squared = means["error"], np.maximum(means["squared_error"], 0)
-    centred = predicted - predicted.mean()
-    return {
-        "rows": np.full(len(error), float(len(predicted))),
-        "error": error @ rows,
-        "absolute_error": np.maximum(means["absolute_error"], 0) @ rows,
-        "squared_error": squared @ rows,
-        "absolute": np.abs(predicted).sum() + means["larger"] @ rows,
-        "centred": -error @ rows,
-        "squared": (centred**2).sum() - 2 * error @ (shares.T @ centred) + squared @ rows,
-    }
-
-
-def _class_sums(learned: Learned, predicted: np.ndarray, drawn: np.ndarray) -> Sums:
-    """The sums that the metrics of a classification are made of, as expected, with replicates below.
-
-    Everything depends on the scores alone, so that rows are counted by fine cells of their score: what follows costs
-    the same for any number of rows.
-    """
-    called, smallest = predicted.argmax(axis=1), np.finfo(float).eps
-    right, actual, losses, ranked = [], [], [], {}
-    for place, relation in enumerate(learned.relations):
-        scores = predicted[:, place]
-        edges = np.unique(np.quantile(scores, np.linspace(0, 1, GRID + 1)[1:-1]))
-        cell = len(edges) - np.searchsorted(edges, scores, side="left")
-        counts, *sums = (
-            np.bincount(cell, weights, len(edges) + 1)
-            for weights in (None, scores, called == place, -np.log(np.clip(scores, smallest, 1)), scores**2)
-        )
-        mean, calls, surprise, squares = sums
-        chance = _chances(relation, mean / np.maximum(counts, 1), counts, drawn)
-        right.append(chance @ calls)
-        actual.append(chance @ counts)
-        losses.append(chance @ surprise)
-        ranked = {
-            "positives": chance * counts,
-            "negatives": (1 - chance) * counts,
-            "brier": squares.sum() + chance @ (counts - 2 * mean),
-        }
-    scale = len(predicted) / np.sum(actual, axis=0)
-    calls = np.bincount(called, minlength=len(actual)).astype(float)
-    return {
-        "rows": np.full(len(scale), float(len(predicted))),
-        "right": np.stack(right, axis=-1) * scale[:, None],
-        "actual": np.stack(actual, axis=-1) * scale[:, None],
-        "called": np.broadcast_to(calls, (len(scale), len(calls))),
-        "log_loss": np.sum(losses, axis=0) * scale,
-        **ranked,
-    }
-
-
-def _chances(relation: Relation, scores: np.ndarray, rows: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """How likely the class is at each score, with replicates below it."""
-    shares = _shares(relation, scores)
-    means, scatter = _means(relation, "true", drawn, rows @ shares)
-    rising = _isotonic(means, np.array(relation.counts).sum(axis=0))
-    return np.clip(rising + scatter, 0, 1) @ shares.T
-
-
-def _isotonic(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The rising sequence nearest to each row by weighted least squares.
-
-    At a cell it is the largest, over all starts up to there, of the smallest mean of a run that reaches the cell.
-    """
-    cells = means.shape[1]
-    runs = np.triu(np.ones((cells, cells), bool))
-    sums = np.pad(np.cumsum(means * weights, axis=1), ((0, 0), (1, 0)))
-    total = np.pad(np.cumsum(weights), (1, 0))
-    run = (sums[:, None, 1:] - sums[:, :-1, None]) / np.where(runs, total[1:] - total[:-1, None], 1)
-    smallest = np.minimum.accumulate(np.where(runs, run, np.inf)[:, :, ::-1], axis=2)[:, :, ::-1]
-    largest = np.maximum.accumulate(np.where(runs, smallest, -np.inf), axis=1)
-    return np.diagonal(largest, axis1=1, axis2=2)
+def _record(report: PerformanceReport) -> str:
+    inside, of = report.held
+    return f"The truth fell into {inside} of the last {of} estimates." if of else ""
 
 
 def _bounds(task: Task, metric: str) -> tuple[float, float]:
