@@ -80,10 +80,12 @@ class EndedRun:
     @property
     def model(self) -> str | None:
         """The model that the run belongs to, None where it belongs to none or several."""
-        keys = {key.path[0] for key in self.run.asset_selection or ()}
-        name = self.run.tags.get("mlops/model") or (next(iter(keys)) if len(keys) == 1 else None)
-        name = name or self.run.job_name.removesuffix("_lifecycle")
-        return name if name in self.specs else None
+        if (tagged := self.run.tags.get("mlops/model")) in self.specs:
+            return tagged
+        named = {key.path[0] for key in self.run.asset_selection or ()}
+        steps = {event.step_key.partition("__")[0] for event in self.events if event.step_key}
+        found = (named or steps) & self.specs.keys()
+        return next(iter(found)) if len(found) == 1 else None
 
     @property
     def partitions(self) -> list[str]:
@@ -218,8 +220,8 @@ def _of_step(event: DagsterEvent) -> list[Finding]:
     asset, failure = (event.step_key or "").replace("__", "/", 1), event.step_failure_data
     said = failure.user_failure_data
     if said is None or not said.description:
-        error = failure.error.cls_name if failure.error else "an unknown error"
-        return [Finding(None, f"{asset} broke with {error}: the log of the run says where.")]
+        error = failure.error.cause or failure.error if failure.error else None
+        return [Finding(None, f"{asset} broke with {error.cls_name if error else 'an error'}: its log says where.")]
     found = [finding for value in said.metadata.values() for finding in _of_metadata(value)]
     named = [Finding(partition, f"{asset}[{partition}] failed: {reason}") for partition, reason in found]
     return named[:SHOWN] or [Finding(None, f"{asset} failed: {said.description}")]
