@@ -7,6 +7,7 @@ import dagster as dg
 from mlops_assets.lifecycle.alerting import alerting, deliver_alerts, raise_alerts
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
+from mlops_assets.lifecycle.label_arrivals import new_labels
 from mlops_assets.lifecycle.labels import labels
 from mlops_assets.lifecycle.monitoring import monitoring
 from mlops_assets.lifecycle.performance import performance
@@ -20,6 +21,7 @@ from mlops_assets.ml.spec import ModelSpec
 
 STAGES = (data, validation, labels, training, evaluation, registration, monitoring, performance, retraining)
 WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
+    new_labels,
     retrain_on_decision,
     performance_drop,
     raise_alerts,

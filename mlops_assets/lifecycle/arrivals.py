@@ -37,6 +37,8 @@ RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_p
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
 Clock = Callable[[], datetime]
+Rest = Callable[[dg.DagsterInstance, ModelSpec, Request], Request | None]
+"""What is left to do of a request whose run came to no verdict, None where that is nothing."""
 
 
 def utc_now() -> datetime:
@@ -65,14 +67,14 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         if busy := going_on(instance, spec):
             return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
         memory = _remembered(context.cursor)
-        ended = _without_verdict(instance, spec, memory)
-        if again := _after_the_pause(instance, ended["outage"], clock()):
+        ended = without_verdict(instance, spec, memory, RAW, _rest)
+        if again := after_the_pause(instance, ended["outage"], clock()):
             return dg.SkipReason(
                 f"A service did not answer in the last run of {spec.name}; the next is at {again} UTC."
             )
         again = frozenset(partition for each in ended.values() for request in each for partition in request.deliveries)
         seen = deliveries.look(spec, blobs, clock(), memory, again)
-        keys = _batches(instance, spec, seen)
+        keys = batches(instance, spec, seen)
         state = replace(
             _state(instance, spec, records, seen),
             died=ended["died"],
@@ -80,9 +82,9 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
             cancelled=ended["cancelled"],
             by_hand=_by_hand(spec, records, memory),
         )
-        decided = plan(spec, state, memory, _position(spec, keys))
-        if decided.requests and (unasked := _unasked(seen, decided)):
-            context.log.warning(" ".join(unasked))
+        decided = plan(spec, state, memory, position(spec, keys))
+        if decided.requests and (left := unasked(seen, decided)):
+            context.log.warning(" ".join(left))
         cursor = decided.memory.model_copy(update={"growing": seen.growing, "looked_to": seen.looked_to})
         return _result(spec, seen, decided, cursor)
 
@@ -97,19 +99,19 @@ def _remembered(cursor: str | None) -> Memory:
         return Memory()
 
 
-def _without_verdict(
-    instance: dg.DagsterInstance, spec: ModelSpec, memory: Memory
+def without_verdict(
+    instance: dg.DagsterInstance, spec: ModelSpec, memory: Memory, raw: str, rest_of: Rest
 ) -> dict[Ending, tuple[Request, ...]]:
-    """What is left to do of the requests whose run came to no verdict, by how it ended."""
+    """What is left to do of the requests whose run came to no verdict, by how it ended. `raw` keeps the deliveries."""
     left: dict[Ending, tuple[Request, ...]] = {"died": (), "outage": (), "cancelled": ()}
     for request in memory.asked:
-        how = ending(instance, request.run_key, retried={f"{spec.name}__{RAW}"})
-        if how != "verdict" and (rest := _rest(instance, spec, request)):
+        how = ending(instance, request.run_key, retried={f"{spec.name}__{raw}"})
+        if how != "verdict" and (rest := rest_of(instance, spec, request)):
             left[how] += (rest,)
     return left
 
 
-def _after_the_pause(instance: dg.DagsterInstance, outages: Sequence[Request], now: datetime) -> str | None:
+def after_the_pause(instance: dg.DagsterInstance, outages: Sequence[Request], now: datetime) -> str | None:
     """When the sensor goes on after an outage, None where it does so now or has tried often enough."""
     tried = [request for request in outages if request.attempt < ATTEMPTS_IN_OUTAGES]
     again = [(ended_at(instance, each.run_key) or now) + pause(each.attempt) for each in tried]
@@ -158,7 +160,7 @@ def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
     return unlearned({part.partition: part.delivery for part in window}, learned)
 
 
-def _batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[str]:
+def batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[str]:
     """The names of batches in the order in which Dagster will have them: those it knows, then the new ones."""
     definition = partitions_definition(spec)
     if not isinstance(definition, dg.DynamicPartitionsDefinition) or definition.name is None:
@@ -167,29 +169,31 @@ def _batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[
     return known + sorted(set(seen.versions) - set(known))
 
 
-def _position(spec: ModelSpec, batches: Sequence[str]) -> Callable[[str], int]:
+def position(spec: ModelSpec, keys: Sequence[str]) -> Callable[[str], int]:
+    """What numbers partitions so that neighbours differ by one; `keys` are the names of batches in their order."""
     if spec.partitions.every != "batch":
         return Windows.of(spec.partitions).position
-    return {batch: number for number, batch in enumerate(batches)}.__getitem__
+    return {batch: number for number, batch in enumerate(keys)}.__getitem__
 
 
 def _result(spec: ModelSpec, seen: Look, decided: Plan, memory: Memory) -> dg.SensorResult:
     cursor = memory.model_dump_json()
     if not decided.requests:
-        return dg.SensorResult(skip_reason=_said(seen, decided), cursor=cursor)
+        return dg.SensorResult(skip_reason=said(seen, decided), cursor=cursor)
     added = []
     definition = partitions_definition(spec)
     if isinstance(definition, dg.DynamicPartitionsDefinition):
         asked = {partition for request in decided.requests for partition in request.deliveries}
         added = [definition.build_add_request([each for each in sorted(seen.versions) if each in asked])]
     return dg.SensorResult(
-        run_requests=[_run(spec, request) for request in decided.requests],
+        run_requests=[run_request(spec, request) for request in decided.requests],
         dynamic_partitions_requests=added,
         cursor=cursor,
     )
 
 
-def _run(spec: ModelSpec, request: Request) -> dg.RunRequest:
+def run_request(spec: ModelSpec, request: Request) -> dg.RunRequest:
+    """The run of the model's job that does what is asked for."""
     first, last = next(iter(request.deliveries), None), next(reversed(request.deliveries), None)
     tags = {
         "mlops/model": spec.name,
@@ -200,6 +204,7 @@ def _run(spec: ModelSpec, request: Request) -> dg.RunRequest:
     if first is not None and last is not None and first != last:
         tags |= {RANGE_START: first, RANGE_END: last}
     return dg.RunRequest(
+        job_name=f"{spec.name}_lifecycle",
         run_key=request.run_key,
         partition_key=first if first == last else None,
         tags=tags,
@@ -207,13 +212,13 @@ def _run(spec: ModelSpec, request: Request) -> dg.RunRequest:
     )
 
 
-def _said(seen: Look, decided: Plan) -> str:
+def said(seen: Look, decided: Plan) -> str:
     """What was looked at, and why nothing is asked for."""
     newest = f", the newest {seen.newest}" if seen.newest else ""
-    return " ".join([f"Nothing new among {seen.files} deliveries in {seen.where}{newest}.", *_unasked(seen, decided)])
+    return " ".join([f"Nothing new among {seen.files} deliveries in {seen.where}{newest}.", *unasked(seen, decided)])
 
 
-def _unasked(seen: Look, decided: Plan) -> list[str]:
+def unasked(seen: Look, decided: Plan) -> list[str]:
     """What lies there and is not asked for, with the reasons."""
     unfit = dict.fromkeys(seen.others, "fits no pattern")
     parts = {

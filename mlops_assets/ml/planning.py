@@ -8,7 +8,7 @@ person cancelled is given up at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Literal
 
@@ -22,7 +22,8 @@ PAUSES = (timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=25))
 ATTEMPTS_IN_OUTAGES = len(PAUSES) + 1
 VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
 DECISION = "retraining_decision"
-MONITORING = ("drift_report", "predictions", "performance_report", DECISION)
+PERFORMANCE = "performance_report"
+MONITORING = ("drift_report", "predictions", PERFORMANCE, DECISION)
 TRAINING = ("trained_model", "evaluation_report", "registered_version")
 LABELS, LABELLING = "labels", ("raw_labels", "labels")
 DIED = f"runs died on it {ATTEMPTS} times"
@@ -37,7 +38,7 @@ class Request(Value):
     run_key: str
     deliveries: dict[str, str]
     assets: tuple[str, ...]
-    reason: Literal["new_data", "corrected_data", "training"]
+    reason: Literal["new_data", "corrected_data", "training", "new_labels"]
     because: str
     attempt: int = 1
 
@@ -119,6 +120,7 @@ class _Task:
     attempt: int
     drift: bool
     alone: bool
+    rows: bool = True
 
 
 def attempts(how: Literal["died", "outage"]) -> int:
@@ -162,6 +164,23 @@ def plan(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str]
         }
     )
     return Plan(tuple(requests), remembered, left)
+
+
+def plan_labels(spec: ModelSpec, state: State, memory: Memory, position: Callable[[str], int]) -> Plan:
+    """Decide about labels that were delivered: `found` and `held` are theirs, `reported` is what was predicted.
+
+    Where the rows have come, they are joined; where they were predicted, it is said how well. Before, they are kept.
+    """
+    tasks, given_up, left = _tasks(state, memory, position)
+    predicted, validated = state.reported, state.validated
+    tasks = [replace(each, drift=each.partition in predicted, rows=each.partition in validated) for each in tasks]
+    requests = []
+    for number, group in enumerate(_groups(tasks, position), memory.requests + 1):
+        assets = (*LABELLING[: 2 if group[0].rows else 1], *((PERFORMANCE, DECISION) if group[0].drift else ()))
+        request = _request(f"{spec.name}/labels", group, assets, number, {})
+        requests.append(request.model_copy(update={"reason": "new_labels"}))
+    asked = {"asked": tuple(requests), "given_up": given_up, "requests": memory.requests + len(requests)}
+    return Plan(tuple(requests), memory.model_copy(update=asked), left)
 
 
 def _tasks(
@@ -225,7 +244,7 @@ def _groups(tasks: list[_Task], position: Callable[[str], int]) -> list[list[_Ta
             last is not None
             and position(task.partition) == position(last.partition) + 1
             and not task.alone
-            and (task.drift, task.attempt, task.alone) == (last.drift, last.attempt, last.alone)
+            and replace(task, partition="", version="") == replace(last, partition="", version="")
             and len(groups[-1]) < MAX_PARTITIONS
         ):
             groups[-1].append(task)

@@ -19,9 +19,9 @@ RESOURCES = ("deliveries", "blobs", "records")
 
 @dataclass
 class Daemon:
-    """One workshop's `toy_new_data`. Requests whose run key has been used start nothing, as in the real daemon.
+    """One sensor of a workshop. Requests whose run key has been used start nothing, as in the real daemon.
 
-    `late` is by how much its clock is ahead.
+    `late` is by how much the clock of `toy_new_data` is ahead.
     """
 
     shop: Workshop
@@ -30,6 +30,7 @@ class Daemon:
     used: set[str] = field(default_factory=set)
     said: str = ""
     logged: str = ""
+    sensor: str = "toy_new_data"
 
     def look(self) -> list[dg.RunRequest]:
         """One tick: the requests that would start a run. What it said instead is in `said`."""
@@ -41,7 +42,7 @@ class Daemon:
             cursor=self.cursor,
             repository_name=repository.name,
             repository_def=repository,
-            sensor_name="toy_new_data",
+            sensor_name=self.sensor,
             resources={name: self.shop.resources[name] for name in RESOURCES},
         )
         with context:
@@ -58,7 +59,7 @@ class Daemon:
     def _sensor(self, repository: dg.RepositoryDefinition) -> dg.SensorDefinition:
         """As it is wired, but for its clock."""
         if not self.late:
-            return repository.get_sensor_def("toy_new_data")
+            return repository.get_sensor_def(self.sensor)
         return new_data(self.shop.spec, lifecycle_job(self.shop.spec), lambda: utc_now() + self.late)
 
     def run(self, request: dg.RunRequest, assets: Sequence[str] = ()) -> dg.ExecuteInProcessResult:
