@@ -19,7 +19,7 @@ from mlops_assets.components.declared import declared
 from mlops_assets.definitions import defs
 from mlops_assets.defs.resources import resources
 from mlops_assets.demo.player import Player, Ran
-from mlops_assets.lifecycle import lifecycle
+from mlops_assets.lifecycle import lifecycle, watching
 from mlops_assets.ml.spec import ModelSpec
 
 LOOKS = 6
@@ -97,7 +97,7 @@ def at_home(home: Path, *declarations: ModelSpec, **environment: str) -> Iterato
 def _built(home: Path, declarations: Sequence[ModelSpec]) -> dg.Definitions:
     outside = resources(str(home), f"sqlite:///{home}/mlflow.db")
     wiring = dg.Definitions(resources=outside, executor=dg.in_process_executor)
-    return dg.Definitions.merge(*map(lifecycle, declarations), wiring)
+    return dg.Definitions.merge(*map(lifecycle, declarations), watching(declarations), wiring)
 
 
 @cache

@@ -15,6 +15,7 @@ from mlops_assets.demo.player import Ran
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
@@ -30,7 +31,11 @@ ASSETS = {
     "evaluation_report",
     "registered_version",
     "drift_report",
+    "predictions",
+    "performance_report",
+    "retraining_decision",
 }
+LABELLED = {"raw_labels", "labels"}
 REPEATED = ("raw_data", "validated_features", "quarantined_rows", "trained_model")
 MODELS = [spec.name for spec in declared()]
 
@@ -53,6 +58,11 @@ class Life:
     def newest(self) -> str:
         """The partition that came by itself."""
         return max(self.house.data_versions(self.name, "raw_data"))
+
+    @property
+    def assets(self) -> set[str]:
+        """What is to be made of it."""
+        return ASSETS | LABELLED if self.spec.labels else ASSETS
 
     def latest(self, kind, asset):
         return self.house.resources["records"].get(kind, self.name, asset)
@@ -91,8 +101,8 @@ def test_the_first_deliveries_are_one_run_and_the_next_is_another(life):
     assert life.second[0].made["raw_data"] == (life.newest,)
 
 
-def test_all_seven_assets_are_made(life):
-    assert set(life.first[0].made) | set(life.second[0].made) == ASSETS
+def test_all_assets_are_made(life):
+    assert set(life.first[0].made) | set(life.second[0].made) == life.assets
 
 
 def test_rows_in_are_rows_out_and_rows_quarantined(life):
@@ -113,7 +123,7 @@ def test_rows_in_are_rows_out_and_rows_quarantined(life):
 
 def test_every_asset_says_whose_it_is_what_it_is_and_which_code_makes_it(life):
     specs = [spec for spec in life.house.definitions.resolve_all_asset_specs() if spec.key.path[0] == life.name]
-    assert {spec.key.path[1] for spec in specs} == ASSETS
+    assert {spec.key.path[1] for spec in specs} == life.assets
     silent = [
         spec.key.path[1]
         for spec in specs
@@ -171,8 +181,19 @@ def test_drift_is_judged_against_a_champion_that_did_not_learn_from_the_partitio
         assert partition not in registry.candidate(judge).manifest.fitted_partitions
 
 
-def test_the_sensor_has_nothing_left_to_ask_for(life):
-    assert life.house.player.tick(f"{life.name}_new_data") == []
+def test_the_new_delivery_is_decided_on_with_a_reason_and_what_would_change_it(life):
+    decision = life.latest(RetrainingDecision, "retraining_decision")
+    assert (decision.partition, decision.policy) == (life.newest, life.spec.retraining.policy)
+    assert decision.sentence.startswith(f"{decision.verdict}: ")
+    assert decision.would_change
+    assert [each.partition for each in decision.evidence.partitions][-1] == life.newest
+    assert decision.evidence.trainings[0].became_champion
+    assert decision.evidence.partitions[-1].measured
+
+
+@pytest.mark.parametrize("sensor", ["{}_new_data", "performance_drop"])
+def test_the_sensors_have_nothing_left_to_ask_for(life, sensor):
+    assert life.house.player.tick(sensor.format(life.name)) == []
 
 
 def test_the_same_bytes_again_give_the_same_data_versions_and_the_same_model(life):

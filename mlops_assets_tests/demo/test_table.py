@@ -1,5 +1,6 @@
 """The demo's last words: each delivery in its row, failures told, and links that lead to the Dagster that is there."""
 
+import re
 from io import StringIO
 
 import pytest
@@ -27,12 +28,22 @@ def test_links_lead_to_the_dagster_that_the_setting_names(printed, monkeypatch, 
     said = printed(Line("toy", "2024-01"))
     assert f"  {address}/assets/toy/registered_version\n" in said
     assert f"  {address}/assets/toy/drift_report\n" in said
+    assert f"  {address}/assets/toy/retraining_decision\n" in said
 
 
 def test_a_delivery_has_a_row_and_its_notes_below(printed):
-    said = printed(Line("toy", "2024-01", rows_in=1200, rows_out=1190, quarantined=10, notes=["late [again]"]))
-    assert ["2024-01", "1,200", "1,190", "10"] in [line.split() for line in said.splitlines()]
+    said = printed(Line("toy", "2024-01", rows_in=1200, quarantined=10, notes=["late [again]"]))
+    assert ["2024-01", "1,200", "10"] in [line.split() for line in said.splitlines()]
     assert "2024-01: late [again]" in said
+
+
+def test_what_was_measured_and_decided_stands_beside_what_was_trained_and_the_metric_above(printed):
+    judged = Line("toy", "2024-01", drift="drifted (70%)", metric="mae", measured="35.5", decision="RETRAIN")
+    trained = Line("toy", "2024-01, retrained", metric="mae", candidate="19.06", champion="35.5 (better)", version="v2")
+    rows = [re.split(r" {2,}", line.strip()) for line in printed(judged, trained).splitlines()]
+    assert ["toy, mae"] in rows
+    assert ["2024-01", "drifted (70%)", "35.5", "RETRAIN"] in rows
+    assert ["2024-01, retrained", "19.06", "35.5 (better)", "v2"] in rows
 
 
 def test_a_home_that_has_played_everything_says_how_to_begin_again(printed):
