@@ -14,6 +14,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
 from mlops_assets.ml.code import code_version
+from mlops_assets.ml.freshness import length
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import FileSource, ModelSpec
 from mlops_assets.resources.blobs import Blobs
@@ -56,6 +57,7 @@ def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefin
         op_tags=compute(spec, "data"),
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
+        freshness_policy=_freshness(spec),
         code_version=code_version(declared),
         description="The delivered bytes, unchanged, under their SHA-256. A correction stands beside what it corrects.",
     )
@@ -77,6 +79,16 @@ def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefin
         yield from finish(context, key(spec, asset), kept, versions, metadata)
 
     return raw
+
+
+def _freshness(spec: ModelSpec) -> dg.FreshnessPolicy | None:
+    """What the UI shows: red when nothing has come for longer than one partition and the patience declared.
+
+    Batches have no cadence, and windows with an end stop coming. What exactly is overdue, the sensor `overdue` says.
+    """
+    if spec.partitions.every == "batch" or spec.partitions.end is not None:
+        return None
+    return dg.FreshnessPolicy.time_window(fail_window=length(spec) * (1 + spec.quality.max_age_partitions))
 
 
 def _kinds(spec: ModelSpec) -> tuple[str, ...]:

@@ -78,6 +78,11 @@ class Windows:
         """The number of the window that has this key."""
         return self.number(datetime.strptime(key, self.key_format).replace(tzinfo=UTC))
 
+    def positions(self, keys: Iterable[str]) -> np.ndarray:
+        """The numbers of the windows that have these keys, all at once."""
+        times = [f"{key[:10]}T{key[11:]}" if self.every == "hourly" else key for key in keys]
+        return self.numbers(np.array(times, "M8[s]"))
+
     def bounds(self, key: str) -> tuple[datetime, datetime]:
         """The first moment of a window and the first moment after it, in UTC."""
         number = self.position(key)

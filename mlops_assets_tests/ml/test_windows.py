@@ -59,6 +59,14 @@ def test_many_times_are_numbered_at_once():
     assert [windows().key(number) for number in windows().numbers(times)] == ["2024-01-01", "2024-02-01", "1969-12-01"]
 
 
+@pytest.mark.parametrize("every", ["hourly", "daily", "weekly", "monthly"])
+def test_many_keys_are_numbered_at_once(every):
+    ours = windows(every)
+    keys = [ours.key(number) for number in range(ours.first(), ours.first() + 50)]
+    assert ours.positions(keys).tolist() == [ours.position(key) for key in keys]
+    assert ours.positions([]).tolist() == []
+
+
 def test_batches_have_no_windows():
     with pytest.raises(ValueError, match="named by their files"):
         Windows.of(Partitions(every="batch"))
