@@ -1,14 +1,19 @@
 """What a person types: deliver, new and check, and what is said when it cannot be done."""
 
 import re
+from datetime import UTC, datetime
 
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from mlops_assets.cli import app
+from mlops_assets.ml.alerts import Alert, name_of
+from mlops_assets.resources.alerts import Alerts
+from mlops_assets.resources.channels import Channel
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
+from mlops_assets_tests.sinks import http_sink
 
 
 @pytest.fixture
@@ -126,3 +131,36 @@ def test_demo_names_the_file_that_is_missing(type_in, tmp_path):
     status, said = type_in("demo", "--data", tmp_path)
     assert status == 1
     assert "hour.csv" in said
+
+
+def test_alerts_lists_what_is_open_and_over_and_what_became_of_the_messages(type_in, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLOPS_ALERTS", "")
+    assert type_in("alerts") == (0, "Open alerts: none.\nMessages: none.\n")
+    alerts = Alerts(root=str(tmp_path / "home"), ui="http://ui")
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    about = {"kind": "drift", "partition": "2026-02", "about": "x", "link": "http://ui/x", "raised": now}
+    for model in ("toy", "bike"):
+        alerts.raise_(Alert(model=model, sentence=f"[red]{model}[/red] moved.", **about))
+    down = [Channel("mail", frozenset(), "json://x")]
+    alerts.deliver(lambda: now, to=lambda: down, tell=lambda *_: (False, "connection refused"))
+    alerts.resolve([name_of("drift", "bike", "x")], now)
+    alerts.deliver(lambda: now, to=lambda: down)
+    status, said = type_in("alerts")
+    assert status == 0
+    assert "[red]toy[/red] moved." in said
+    assert "docs/runbooks/drift.md" in said
+    assert "bike[/red]" not in said
+    assert "mail waiting: connection refused" in said
+    assert "[red]bike[/red] moved." in type_in("alerts", "--past")[1]
+
+
+def test_alerts_tries_every_channel_and_fails_when_one_does_not_take_it(type_in, monkeypatch):
+    monkeypatch.setenv("MLOPS_ALERTS", "")
+    assert type_in("alerts", "--test") == (1, "MLOPS_ALERTS names no channel.\n")
+    with http_sink() as sink:
+        monkeypatch.setenv("MLOPS_ALERTS", f"ops[urgent]={sink.uri}")
+        assert type_in("alerts", "--test") == (0, "ops (only urgent): told\n")
+        monkeypatch.setenv("MLOPS_ALERTS", f"ops={sink.uri} json://127.0.0.1:9")
+        status, said = type_in("alerts", "--test")
+    assert (status, len(sink.taken)) == (1, 2)
+    assert said.startswith("ops: told\njson: ")
