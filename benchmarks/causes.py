@@ -154,9 +154,21 @@ def numeric(feeds, rows, random):
     return random.choice([each for each in fit if rows[each].notna().mean() > 0.5])
 
 
+def as_written(column, like):
+    """Values with as many decimals as those of the column that they come from."""
+    some = like.dropna().head(500)
+    places = next(
+        count for count in range(17) if count == 16 or np.allclose(some, some.round(count), rtol=0, atol=1e-9)
+    )
+    return column.round(places)
+
+
 def other_units(feeds, rows, random):
+    """A column converted; every other time rounded as it was before, which hides the conversion."""
     name, way = numeric(feeds, rows, random), CONVERSIONS[random.integers(len(CONVERSIONS))]
-    return rows.assign(**{name: rows[name] * way.scale + way.offset}), f"{name} {way.name}"
+    column, rounded = rows[name] * way.scale + way.offset, random.random() < 0.5
+    column = as_written(column, rows[name]) if rounded else column
+    return rows.assign(**{name: column}), f"{name} {way.name}{' rounded' * rounded}"
 
 
 def null_burst(feeds, rows, random):
@@ -225,7 +237,7 @@ def regime(feeds, rows, random):
 def new_prices(feeds, rows, random):
     """One column 5 to 50 % higher or lower from one partition to the next."""
     name, factor = numeric(feeds, rows, random), random.uniform(1.05, 1.5) ** random.choice([-1, 1])
-    return rows.assign(**{name: rows[name] * factor}), f"{name} x {factor:.2f}"
+    return rows.assign(**{name: as_written(rows[name] * factor, rows[name])}), f"{name} x {factor:.2f}"
 
 
 def more_customers(_, rows, random):
@@ -258,7 +270,7 @@ def growth(feeds, rows, random):
         together.add(feeds.target)
 
     def grown(part, steps):
-        return part.assign(**{name: part[name] * rate**steps for name in together})
+        return part.assign(**{name: as_written(part[name] * rate**steps, part[name]) for name in together})
 
     return grown(rows, RECENT), f"{sorted(together)} x {rate:.2f}", grown
 

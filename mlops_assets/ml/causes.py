@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from math import isfinite
 from typing import Literal
 
 from pydantic import Field
@@ -12,7 +13,7 @@ from pydantic import Field
 from mlops_assets.ml.distributions import distance, quantiles
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import Partitions, Value
-from mlops_assets.ml.symptoms import Finding, History, Leap, Observed, leaps, missing_groups, symptoms
+from mlops_assets.ml.symptoms import Finding, History, Leap, Observed, is_finer, leaps, missing_groups, symptoms
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import Windows
 
@@ -93,7 +94,7 @@ def find_cause(
     found = symptoms(now, history, least_rows)
     explained = {name for finding in found for name in finding.columns}
     leapt = {name: leap for name, leap in leaps(now, history).items() if leap.abrupt and name not in explained}
-    changed = list(changes(*feeds))
+    changed = [*changes(*feeds), *_finer(now, history, leapt)]
     if found:
         return _cause("upstream", [*found, *changed, *missing_groups(now, history)])
     if not leapt:
@@ -122,10 +123,17 @@ def changes(now: Feed, before: Sequence[Feed]) -> Iterator[Finding]:
     if now.correction:
         yield _change("correction", "The delivery is a correction of an earlier one.")
     most = max(each.quarantined for each in before)
-    if now.quarantined - most >= max(QUARANTINED_JUMP, 2 * most):
+    if now.quarantined >= max(most + QUARANTINED_JUMP, 3 * most):
         yield _change(
             "quarantined", f"{now.quarantined:.1%} of the rows broke the contract, and at most {most:.1%} before."
         )
+
+
+def _finer(now: Observed, history: History, leapt: Collection[str]) -> list[Finding]:
+    """The columns that leapt and are written with more decimals than ever."""
+    finer = [name for name in leapt if is_finer(now.profile.columns[name], history.columns(name))]
+    sentence = f"{_few(finer)}: written with more decimals than ever before."
+    return [Finding(kind="decimals", columns=tuple(finer), sentence=sentence)] if finer else []
 
 
 def _change(kind: str, sentence: str) -> Finding:
@@ -145,8 +153,8 @@ def _no_leap(now: Observed, history: History, moved: Collection[str]) -> Cause:
         Finding(
             kind="gradual",
             columns=tuple(moved),
-            sentence=f"{_few(list(moved))} moved no farther from the {len(history.recent)} partitions before than "
-            "those differ from each other.",
+            sentence=f"{_few(list(moved))} moved no farther in this partition than from one to the next of the "
+            f"{len(history.recent)} before.",
         )
     ]
     if seasonal:
@@ -166,12 +174,13 @@ def _like_last_cycle(now: Observed, history: History, name: str) -> bool:
 def _together(leapt: Mapping[str, Leap], history: History) -> Finding:
     farthest = sorted(leapt, key=lambda name: -leapt[name].apart / leapt[name].usual)
     first = leapt[farthest[0]]
+    times = f"{first.apart / first.usual:.1f} times farther" if isfinite(first.apart) else "beyond measure farther"
     return Finding(
         kind="together" if len(leapt) > 1 else "leap",
         columns=tuple(farthest),
         sentence=(
-            f"{_few(farthest)} leapt away from each of the {len(history.all)} partitions before, {farthest[0]} "
-            f"{first.apart / first.usual:.1f} times as far as is usual between two of them."
+            f"{_few(farthest)} leapt away from the partition before, {farthest[0]} {times} "
+            f"than any two in a row of the {len(history.recent)} before lie from each other."
         ),
     )
 

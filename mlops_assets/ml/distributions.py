@@ -10,6 +10,7 @@ from mlops_assets.ml.profiles import LARGEST, ColumnProfile
 
 LEVELS = np.arange(1, 10) / 10
 UNNAMED = 0.05
+DECIMALS, EXACT = 9, 1e-9
 
 
 def quantiles(column: ColumnProfile) -> np.ndarray | None:
@@ -22,10 +23,23 @@ def quantiles(column: ColumnProfile) -> np.ndarray | None:
     return np.asarray(column.edges)[np.minimum(places, len(column.edges) - 1)]
 
 
+def decimals(column: ColumnProfile) -> int | None:
+    """How many decimals the deciles of a numeric column take, DECIMALS at most; None where it has none."""
+    values = quantiles(column)
+    if values is None:
+        return None
+    for count in range(DECIMALS):
+        scaled = values * 10.0**count
+        if np.all(np.abs(scaled - np.rint(scaled)) <= EXACT * np.maximum(np.abs(scaled), 1.0)):
+            return count
+    return DECIMALS
+
+
 def distance(one: np.ndarray, other: np.ndarray) -> float:
     """The mean distance of two columns' deciles, in widths (from first to last decile) of the narrower of the two."""
-    apart = float(np.mean(np.abs(one - other)))
-    width = float(min(one[-1] - one[0], other[-1] - other[0]))
+    with np.errstate(over="ignore", invalid="ignore"):  # of values near the largest float
+        apart = float(np.mean(np.abs(one - other)))
+        width = float(min(one[-1] - one[0], other[-1] - other[0]))
     if apart == 0:
         return 0.0
     return apart / width if width > 0 else float("inf")

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mlops_assets.ml.distributions import disagreement, distance, largest_share, quantiles, symbols, variety
+from mlops_assets.ml.distributions import decimals, disagreement, distance, largest_share, quantiles, symbols, variety
 from mlops_assets.ml.profiles import ColumnProfile, Profile
 from mlops_assets.ml.spec import Value
 from mlops_assets.ml.units import CONVERSIONS, Conversion
 
-ABRUPT = 3.0
+ABRUPT, ABRUPT_IF_FINER = 3.0, 1.0
 FLOOR, NOISE = 0.05, 1.5
 SAME_SCALE, DOUBLE, FIVEFOLD = 0.03, 2.0, 5.0
 FEW = 3
@@ -65,6 +65,12 @@ class History(NamedTuple):
         lately = [each.profile.columns[name] for each in self.recent if name in each.profile.columns]
         return [column for column in then if variety(column) > 1] + lately
 
+    def neighbours(self, name: str) -> list[ColumnProfile]:
+        """The column in the newest of them and a cycle or a year ago: what the next one is most like."""
+        lately = sum(name in each.profile.columns for each in self.recent)
+        known = self.columns(name)
+        return known[: len(known) - lately] + known[-1:] if lately else known
+
     def steps(self, name: str) -> list[tuple[ColumnProfile, ColumnProfile]]:
         """The column in each two recent ones that follow each other."""
         there = [each.profile.columns[name] for each in self.recent if name in each.profile.columns]
@@ -72,7 +78,7 @@ class History(NamedTuple):
 
 
 class Leap(NamedTuple):
-    """How far a column lies from the nearest partition before, and how far they usually lie from each other."""
+    """How far a column lies from its nearest neighbour, and how far two partitions in a row lie apart at most."""
 
     apart: float
     usual: float
@@ -113,7 +119,7 @@ def _of_column(
 
 
 def _leap(column: ColumnProfile, now: Observed, history: History, name: str) -> Leap | None:
-    before = history.columns(name)
+    before = history.neighbours(name)
     known = [symbols(each) for each in before]
     there = symbols(column)
     if there is not None and known and None not in known:
@@ -124,7 +130,7 @@ def _leap(column: ColumnProfile, now: Observed, history: History, name: str) -> 
     others = [each for each in map(quantiles, before) if each is not None]
     if here is None or not others:
         return None
-    return Leap(min(distance(here, each) for each in others), _usual(now, history, name))
+    return Leap(_nearest(here, others), _usual(now, history, name))
 
 
 def _between(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> float:
@@ -178,22 +184,34 @@ def _in_other_units(
     if here is None or not others or (symbols(column) is not None and len(column.shares) < len(here)):
         return
     usual = _usual(now, history, name)
-    apart = min(distance(here, each) for each in others)
-    if not isfinite(usual) or (apart < ABRUPT * usual and not _beyond_zero(here, others)):
+    finer = is_finer(column, before)
+    least = (ABRUPT_IF_FINER if finer else ABRUPT) * usual
+    neighbours = [each for each in map(quantiles, history.neighbours(name)) if each is not None]
+    if not isfinite(usual) or (_nearest(here, neighbours) < least and not _beyond_zero(here, others)):
         return
-    tried = [(min(distance(way.undone(here), each) for each in others), way) for way in CONVERSIONS]
+    tried = [(_nearest(way.undone(here), others), way) for way in CONVERSIONS if way.fits(here)]
     left, way = min(tried, key=lambda each: each[0])
-    if left > usual or (way.factor < DOUBLE and not _same_scale(way, here, others)):
+    if left > usual or not (finer or way.factor >= DOUBLE or _same_scale(way, here, others)):
         return
     was = others[-1]
     yield Finding(
-        kind="units" if way.factor >= FIVEFOLD else "perhaps_units",
+        kind="units" if finer or way.factor >= FIVEFOLD else "perhaps_units",
         columns=(name,),
         sentence=(
             f"{name} looks converted ({way.name}): its median went from {was[4]:.4g} to {here[4]:.4g}, and with the "
             "conversion undone its deciles are as before."
         ),
     )
+
+
+def _nearest(here: np.ndarray, others: Sequence[np.ndarray]) -> float:
+    return min((distance(here, each) for each in others), default=float("inf"))
+
+
+def is_finer(column: ColumnProfile, before: Sequence[ColumnProfile]) -> bool:
+    """Whether its values take more decimals than ever: the world moves what is measured, not how it is written."""
+    here, ever = decimals(column), [each for each in map(decimals, before) if each is not None]
+    return here is not None and len(ever) >= FEW and here > max(ever)
 
 
 def _beyond_zero(here: np.ndarray, others: Sequence[np.ndarray]) -> bool:
@@ -215,17 +233,17 @@ def _recoded(
     here, known = symbols(column), [each for each in map(symbols, before) if each is not None]
     if here is None or not known or len(known) < len(before):
         return
-    union = set().union(*known)
-    new = sum(share for symbol, share in here.items() if symbol not in union)
-    if new < NEW_SHARE or _newest_before(history, name) > WAS_NEVER_NEW:
+    frequent = {symbol for each in known for symbol, share in each.items() if share >= RARE}
+    new = {symbol: share for symbol, share in here.items() if symbol not in frequent}
+    leap = _leap(column, now, history, name)
+    if sum(new.values()) < NEW_SHARE or leap is None or _newest_before(history, name) > WAS_NEVER_NEW:
         return
-    noise = FLOOR + 0.5 * sqrt(len(here) / max(now.rows, 1))
-    how = _how_recoded(here, known, noise, numeric=column.kind == "numeric")
+    how = _how_recoded(here, new, known, leap.usual, numeric=column.kind == "numeric")
     if how:
         yield Finding(
             kind="recoded",
             columns=(name,),
-            sentence=f"{name} holds values never seen before in {new:.0%} of the rows: {how}.",
+            sentence=f"{name} holds values hardly seen before in {sum(new.values()):.0%} of the rows: {how}.",
         )
 
 
@@ -240,30 +258,34 @@ def _newest_before(history: History, name: str) -> float:
 
 
 def _how_recoded(
-    here: Mapping[str, float], known: Sequence[Mapping[str, float]], noise: float, *, numeric: bool
+    here: Mapping[str, float],
+    new: Mapping[str, float],
+    known: Sequence[Mapping[str, float]],
+    usual: float,
+    *,
+    numeric: bool,
 ) -> str | None:
-    union = set().union(*known)
-    new = {symbol: share for symbol, share in here.items() if symbol not in union}
+    """What became of the symbols, in words; None where the new ones are news. `usual` is how far shares ever moved."""
     if not numeric:
-        plain = {_plain(symbol) for symbol in union}
+        plain = {_plain(symbol) for each in known for symbol in each}
         if sum(share for symbol, share in new.items() if _plain(symbol) in plain) >= RENAMED * sum(new.values()):
             return "the earlier ones in another spelling"
     ranked = sorted(here.values(), reverse=True)
     for each in known:
-        if numeric and _in_order(here, each, noise):
+        if numeric and _in_order(here, each, usual):
             return "as many as before, in the same order and the same shares"
         others = sorted(each.values(), reverse=True)
         if len(here) > 2 and len(others) == len(here) and sum(new.values()) >= RENAMED:
             off = sum(abs(one - other) for one, other in zip(ranked, others, strict=True)) / 2
-            if off <= noise:
+            if off <= usual:
                 return "none of the earlier ones is left, and the shares are the same"
     return None
 
 
-def _in_order(here: Mapping[str, float], before: Mapping[str, float], noise: float) -> bool:
+def _in_order(here: Mapping[str, float], before: Mapping[str, float], usual: float) -> bool:
     """Whether the frequent numbers come in the same shares, the least first, and so on."""
     one, other = ([each[name] for name in sorted(each, key=float) if each[name] >= RARE] for each in (here, before))
-    return len(one) == len(other) > 2 and sum(abs(a - b) for a, b in zip(one, other, strict=True)) / 2 <= noise
+    return len(one) == len(other) > 2 and sum(abs(a - b) for a, b in zip(one, other, strict=True)) / 2 <= usual
 
 
 def _plain(symbol: str) -> str:

@@ -8,16 +8,26 @@ import numpy as np
 
 
 class Conversion(NamedTuple):
-    """A linear map from one unit to another: `scale` times the value, plus `offset`."""
+    """A linear map from one unit to another: `scale` times the value, plus `offset`.
+
+    It is thought of where the median was from `least` to `most` before.
+    """
 
     name: str
     scale: float
     offset: float = 0.0
+    least: float = float("-inf")
+    most: float = float("inf")
 
     def undone(self, values: np.ndarray) -> np.ndarray:
         """What the values were before they were converted, in ascending order where they were."""
-        before = (values - self.offset) / self.scale
+        with np.errstate(over="ignore"):  # of values near the largest float
+            before = (values - self.offset) / self.scale
         return before if self.scale > 0 else before[::-1]
+
+    def fits(self, deciles: np.ndarray) -> bool:
+        """Whether it is thought of for a column that has these deciles now."""
+        return bool(self.least <= self.undone(deciles)[len(deciles) // 2] <= self.most)
 
     @property
     def factor(self) -> float:
@@ -43,13 +53,14 @@ SCALES = {
     "from metres to feet": 3.28084,
     "from ounces to grams": 28.3495,
 }
+CELSIUS, FAHRENHEIT, KELVIN = (-100.0, 500.0), (-150.0, 930.0), (170.0, 775.0)
 TEMPERATURES = (
-    Conversion("from degrees Celsius to Fahrenheit", 1.8, 32.0),
-    Conversion("from degrees Fahrenheit to Celsius", 1 / 1.8, -32 / 1.8),
-    Conversion("from degrees Celsius to kelvin", 1.0, 273.15),
-    Conversion("from kelvin to degrees Celsius", 1.0, -273.15),
-    Conversion("from degrees Fahrenheit to kelvin", 1 / 1.8, 273.15 - 32 / 1.8),
-    Conversion("from kelvin to degrees Fahrenheit", 1.8, 32 - 1.8 * 273.15),
+    Conversion("from degrees Celsius to Fahrenheit", 1.8, 32.0, *CELSIUS),
+    Conversion("from degrees Fahrenheit to Celsius", 1 / 1.8, -32 / 1.8, *FAHRENHEIT),
+    Conversion("from degrees Celsius to kelvin", 1.0, 273.15, *CELSIUS),
+    Conversion("from kelvin to degrees Celsius", 1.0, -273.15, *KELVIN),
+    Conversion("from degrees Fahrenheit to kelvin", 1 / 1.8, 273.15 - 32 / 1.8, *FAHRENHEIT),
+    Conversion("from kelvin to degrees Fahrenheit", 1.8, 32 - 1.8 * 273.15, *KELVIN),
 )
 CONVERSIONS = (
     *(Conversion(name, scale) for name, scale in SCALES.items()),
