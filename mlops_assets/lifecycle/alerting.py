@@ -13,12 +13,14 @@ from dagster._core.scheduler.instigation import InstigatorType, SensorInstigator
 from pydantic import Field, ValidationError
 
 from mlops_assets import settings
-from mlops_assets.lifecycle.arrivals import Clock, utc_now
+from mlops_assets.lifecycle.arrivals import RAW, Clock, utc_now
 from mlops_assets.lifecycle.common import GOING_ON
 from mlops_assets.lifecycle.ended import EndedRun
+from mlops_assets.lifecycle.label_arrivals import Memories as LabelMemories
+from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.lifecycle.retrain_on_decision import Memory as AskedToTrain
 from mlops_assets.ml.alerts import TITLES, Alert, Known, Telling, subject
-from mlops_assets.ml.planning import CANCELLED, Memory
+from mlops_assets.ml.planning import CANCELLED, GivenUp, Memory
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import ChannelError
@@ -169,41 +171,47 @@ def _given_up(
     instance: dg.DagsterInstance, specs: Mapping[str, ModelSpec], alerts: Alerts, now: datetime
 ) -> Iterator[Alert]:
     """What the sensors of the models do not ask for any more, by what they remember."""
-    states = {}
-    for state in instance.all_instigator_state(instigator_type=InstigatorType.SENSOR):
-        data = state.instigator_data
-        if isinstance(data, SensorInstigatorData) and data.cursor:
-            known = states.get(state.instigator_name)
-            if known is None or (data.last_tick_timestamp or 0) >= (known.last_tick_timestamp or 0):
-                states[state.instigator_name] = data
-    for model in specs:
-        memory = _memory(Memory, states.get(f"{model}_new_data"))
-        left = {} if memory is None else dict(memory.given_up)
-        if memory is not None and memory.training_given_up is not None:
-            left["training"] = memory.training_given_up
-        for what, given_up in left.items():
-            if given_up.reason != CANCELLED:
-                yield _giving_up(model, what, given_up.version, given_up.reason, alerts, now)
+    states = _states(instance)
+    late = _memory(LabelMemories, states.get("new_labels"))
     asked = _memory(AskedToTrain, states.get("retrain_on_decision"))
-    for model, each in (asked.asked if asked else {}).items():
-        if model in specs and each.given_up not in (None, CANCELLED):
-            yield _giving_up(model, "training", each.decision, str(each.given_up), alerts, now)
+    for model in specs:
+        found: list[tuple[str, str | None, GivenUp]] = []
+        for asset, memory in (
+            (RAW, _memory(Memory, states.get(f"{model}_new_data"))),
+            (RAW_LABELS, late.models.get(model) if late else None),
+        ):
+            found += [(asset, partition, each) for partition, each in (memory.given_up if memory else {}).items()]
+            if memory and memory.training_given_up:
+                found.append(("trained_model", None, memory.training_given_up))
+        training = asked.asked.get(model) if asked else None
+        if training and training.given_up:
+            found.append(("trained_model", None, GivenUp(version=training.decision, reason=training.given_up)))
+        for asset, partition, each in found:
+            if each.reason != CANCELLED:
+                yield _giving_up(dg.AssetKey([model, asset]), partition, each, alerts, now)
 
 
-def _giving_up(model: str, what: str, version: str, reason: str, alerts: Alerts, now: datetime) -> Alert:
-    training = what == "training"
-    asset = dg.AssetKey([model, "trained_model" if training else "raw_data"])
-    named = "The training" if training else f"The delivery of {what}"
-    remedy = "materialize trained_model" if training else "materialize it, or have it delivered again"
+def _giving_up(asset: dg.AssetKey, partition: str | None, given_up: GivenUp, alerts: Alerts, now: datetime) -> Alert:
+    model, name = asset.path
+    what = f"{name} of {partition}" if partition else name
     return Alert(
         kind="given_up",
         model=model,
-        partition=None if training else what,
-        about=f"{what} {version}",
-        sentence=f"{named} is not asked for any more: {reason}. See to the cause, then {remedy}.",
-        link=alerts.asset_url(asset, None if training else what),
+        partition=partition,
+        about=f"{what} {given_up.version}",
+        sentence=f"{model}/{what} is not asked for any more: {given_up.reason}. See to the cause, then materialize it"
+        + (", or have it delivered again." if partition else "."),
+        link=alerts.asset_url(asset, partition),
         raised=now,
     )
+
+
+def _states(instance: dg.DagsterInstance) -> dict[str, SensorInstigatorData]:
+    """What Dagster keeps of each sensor, by name; of two, from before and after a move, the one that looked last."""
+    found = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    kept = [(each.instigator_name, each.instigator_data) for each in found]
+    states = [(name, data) for name, data in kept if isinstance(data, SensorInstigatorData)]
+    return dict(sorted(states, key=lambda each: each[1].last_tick_timestamp or 0.0))
 
 
 def _memory(kind: Any, data: SensorInstigatorData | None) -> Any:

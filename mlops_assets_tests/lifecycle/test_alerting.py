@@ -21,6 +21,7 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 from mlops_assets import settings
 from mlops_assets.lifecycle.alerting import ASSET, alerting, deliver_alerts, raise_alerts
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
+from mlops_assets.lifecycle.label_arrivals import Memories as LabelMemories
 from mlops_assets.lifecycle.retrain_on_decision import Asked
 from mlops_assets.lifecycle.retrain_on_decision import Memory as AskedToTrain
 from mlops_assets.ml.planning import CANCELLED, DIED, GivenUp, Memory
@@ -242,9 +243,9 @@ def test_what_a_sensor_asks_for_again_is_told_when_it_is_given_up(office, work, 
     assert ("failed_run" in office.look()) is told
 
 
-def remember(office, sensor, memory, last=0.0):
+def remember(office, sensor, memory, last=0.0, place="mlops_assets"):
     """As if the daemon had kept the cursor of a sensor."""
-    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file="x.py"), location_name="mlops_assets")
+    location = InProcessCodeLocationOrigin(LoadableTargetOrigin(python_file="x.py"), location_name=place)
     origin = RemoteInstigatorOrigin(RemoteRepositoryOrigin(location, "__repository__"), sensor)
     data = SensorInstigatorData(cursor=memory.model_dump_json(), last_tick_timestamp=last)
     state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, data)
@@ -268,7 +269,22 @@ def test_a_training_that_is_given_up_is_told(office):
     assert office.look()["given_up"].partition is None
     remember(office, "toy_new_data", Memory())
     remember(office, "retrain_on_decision", AskedToTrain(asked={"toy": Asked(decision="d", attempt=2, given_up=DIED)}))
-    assert "The training is not asked for any more" in office.look()["given_up"].sentence
+    assert "toy/trained_model is not asked for any more" in office.look()["given_up"].sentence
+    remember(office, "retrain_on_decision", AskedToTrain())
+    assert office.look() == {}
+
+
+def test_a_delivery_of_labels_that_is_given_up_is_told(office):
+    gone = Memory(given_up={"2024-02-01": GivenUp(version="v1", reason=DIED)})
+    remember(office, "new_labels", LabelMemories(models={"toy": gone}))
+    assert office.look()["given_up"].sentence.startswith("toy/raw_labels of 2024-02-01 is not asked for any more")
+
+
+def test_of_two_memories_of_one_sensor_the_one_counts_that_looked_last(office):
+    gone = Memory(given_up={"2024-02-01": GivenUp(version="v1", reason=DIED)})
+    remember(office, "toy_new_data", gone, last=1.0, place="renamed_since")
+    remember(office, "toy_new_data", Memory(), last=2.0)
+    assert office.look() == {}
 
 
 def test_what_another_version_of_the_code_remembers_is_left_alone(office):
