@@ -24,7 +24,7 @@ from mlops_assets.ml.performance import Expected, PerformanceReport
 from mlops_assets.ml.relations import Relations, expect
 from mlops_assets.ml.spec import ModelSpec, Value
 
-REMEMBERED, DOUBT, RECORD = 12, 2, 20
+REMEMBERED, FADING, DOUBT, RECORD = 12, 0.8, 2, 20
 BLIND = "it cannot see whether the same inputs still lead to the same outcomes"
 NOTHING_KEPT = "it was evaluated before its labels were declared to come late"
 OWN_HOLDOUT = "they are what its errors were learned from"
@@ -72,18 +72,21 @@ def with_estimate(
 def estimate(spec: ModelSpec, metric: str, expected: Expected, version: int, past: Sequence[Missed] = ()) -> Estimate:
     """The expectation, corrected and widened by how far off earlier ones were (oldest first), as an interval.
 
-    The correction is what the version's own estimates were off on average, with one estimate that was right added. The
-    error beyond sampling and learning is taken to be as large as theirs at first, which counts as DOUBT estimates, and
-    then what has been seen: the interval is Student's t with as many degrees of freedom.
+    The correction is what the version's own estimates were off on average, each weighing FADING times the one after it,
+    with one estimate that was right added. The error beyond sampling and learning is taken to be as large as theirs at
+    first, which counts as DOUBT estimates, and then what has been seen: the interval is Student's t with as many
+    degrees of freedom.
     """
     from scipy.special import stdtrit
 
     past = past[-REMEMBERED:]
-    own = [missed.distance for missed in past if missed.version == version]
-    shift = sum(own) / (len(own) + 1)
-    excess = [(missed.distance - shift * (missed.version == version)) ** 2 - missed.error**2 for missed in past]
+    distances, errors = (np.array([getattr(missed, name) for missed in past]) for name in ("distance", "error"))
+    own = np.array([missed.version == version for missed in past], float)
+    weights = own * FADING ** np.arange(len(past))[::-1]
+    shift = float((weights @ distances) / (weights.sum() + 1))
+    excess = float(((distances - shift * own) ** 2 - errors**2).sum())
     freedom = DOUBT + len(past)
-    beyond = max(0.0, (DOUBT * expected.error**2 + sum(excess)) / freedom)
+    beyond = max(0.0, (DOUBT * expected.error**2 + excess) / freedom)
     half = float(stdtrit(freedom, (1 + spec.evaluation.confidence) / 2)) * math.sqrt(expected.error**2 + beyond)
     least, most = _bounds(spec.task, metric)
     value, low, high = np.clip(expected.value + shift + np.array([0.0, -half, half]), least, most).tolist()

@@ -64,9 +64,15 @@ def test_estimates_that_came_out_right_narrow_the_next_and_those_that_were_far_o
     assert width(told(0.5, past=right)) < width(told(0.5)) < width(told(0.5, past=wrong))
 
 
-@pytest.mark.parametrize(("times", "shift"), [(1, 0.05), (3, 0.075), (9, 0.09)])
+@pytest.mark.parametrize(("times", "shift"), [(1, 0.05), (3, 0.1 * 2.44 / 3.44), (9, 0.1 * 4.32891136 / 5.32891136)])
 def test_the_correction_is_the_mean_of_what_the_versions_own_estimates_were_off_and_one_that_was_right(times, shift):
     assert told(0.5, past=[missed(0.1)] * times).value == pytest.approx(0.5 + shift)
+
+
+def test_a_newer_estimate_weighs_more_than_an_older_one():
+    older, newer = ([missed(0.1), missed()], [missed(), missed(0.1)])
+    assert told(0.5, past=older).value == pytest.approx(0.5 + 0.08 / 2.8)
+    assert told(0.5, past=newer).value == pytest.approx(0.5 + 0.1 / 2.8)
 
 
 def test_what_another_version_was_off_widens_and_does_not_correct():
