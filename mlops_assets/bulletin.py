@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from mlops_assets import settings
 from mlops_assets.ml.alerts import TITLES, Delivery, Known, Telling, subject
@@ -16,27 +15,27 @@ from mlops_assets.resources.channels import Note, channels, send
 COLOURS = {"told": "green", "waiting": "yellow", "given_up": "red"}
 
 
-def known_table(title: str, known: Sequence[Known]) -> Table | str:
-    """Alerts with what they say and where to look."""
-    table = Table("since", "what", "model", "partition", "sentence", title=title, title_justify="left", show_lines=True)
+def alert_lines(title: str, known: Sequence[Known]) -> Iterator[str]:
+    """Alerts with what they say, where to look and what to do."""
+    yield f"[bold]{title}: {len(known) or 'none'}[/bold]"
     for each in known:
         alert = each.alert
-        times = f" ({each.times} times)" if each.times > 1 else ""
-        over = f"\nuntil {_minute(each.resolved)}" if each.resolved else ""
-        see = [alert.link, f"{settings.RUNBOOKS.value()}/{alert.kind}.md"]
-        sentence = "\n".join([alert.sentence, *(part for part in see if part)])
-        row = (f"{_minute(each.since)}{over}", f"{TITLES[alert.kind]}{times}", alert.model or "", alert.partition or "")
-        table.add_row(*map(escape, (*row, sentence)))
-    return table if known else f"{title}: none."
+        where = [part for part in (alert.model, alert.partition) if part]
+        since = f"since {each.since:%Y-%m-%d %H:%M}" + (f", {each.times} times" if each.times > 1 else "")
+        until = f", until {each.resolved:%Y-%m-%d %H:%M}" if each.resolved else ""
+        yield f"\n[bold]{TITLES[alert.kind]}[/bold]: {escape(', '.join(where))} ({since}{until} UTC)"
+        yield from (f"  {escape(line)}" for line in alert.sentence.splitlines())
+        yield from (
+            f"  {escape(part)}" for part in (alert.link, f"{settings.RUNBOOKS.value()}/{alert.kind}.md") if part
+        )
 
 
-def messages_table(tellings: Sequence[Telling]) -> Table | str:
+def message_lines(tellings: Sequence[Telling]) -> Iterator[str]:
     """Messages with what became of them on the way to each channel."""
-    table = Table("made", "message", "channels", title="Messages", title_justify="left", show_lines=True)
+    yield f"\n[bold]Messages: {len(tellings) or 'none'}[/bold]"
     for telling in tellings:
-        ways = "\n".join(map(_way, telling.deliveries)) or f"kept: {settings.ALERTS.name} names no channel for it"
-        table.add_row(_minute(telling.message.made), escape(subject(telling.message)), ways)
-    return table if tellings else "Messages: none."
+        ways = "; ".join(map(_way, telling.deliveries)) or f"kept, {settings.ALERTS.name} names no channel for it"
+        yield f"{telling.message.made:%Y-%m-%d %H:%M}  {escape(subject(telling.message))}: {ways}"
 
 
 def try_channels(console: Console) -> bool:
@@ -58,10 +57,7 @@ def try_channels(console: Console) -> bool:
 
 def _way(delivery: Delivery) -> str:
     colour, tries = COLOURS[delivery.state], len(delivery.attempts)
-    said = f": {delivery.attempts[-1].said}" if delivery.attempts and delivery.state != "told" else ""
+    said = f" ({delivery.attempts[-1].said})" if delivery.attempts and delivery.state != "told" else ""
     count = f" after {tries} attempts" if tries != 1 else ""
-    return f"{escape(delivery.channel)} [{colour}]{delivery.state}[/{colour}]{count}{escape(said)}"
-
-
-def _minute(time: datetime | None) -> str:
-    return f"{time:%Y-%m-%d %H:%M}" if time else ""
+    state = delivery.state.replace("_", " ")
+    return f"{escape(delivery.channel)} [{colour}]{state}[/{colour}]{count}{escape(said)}"

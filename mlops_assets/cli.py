@@ -164,8 +164,10 @@ def alerts(
     newest: Annotated[int, typer.Option(min=1, help="How many messages are shown.")] = 20,
 ) -> None:
     """List what a person has to look at, and how telling it went."""
+    from itertools import chain
+
     from mlops_assets import settings
-    from mlops_assets.bulletin import known_table, messages_table, try_channels
+    from mlops_assets.bulletin import alert_lines, message_lines, try_channels
     from mlops_assets.resources.alerts import alerts_at as kept
     from mlops_assets.resources.channels import ChannelError
 
@@ -176,10 +178,9 @@ def alerts(
                 raise typer.Exit(1)
             return
         shelf = kept(settings.home())
-        console.print(known_table("Open alerts", shelf.open()))
-        if past:
-            console.print(known_table("Past alerts", shelf.past()))
-        console.print(messages_table(shelf.tellings(newest)))
+        past_alerts = alert_lines("\nPast alerts", shelf.past()) if past else ()
+        for line in chain(alert_lines("Open alerts", shelf.open()), past_alerts, message_lines(shelf.tellings(newest))):
+            console.print(line, soft_wrap=True)
     except (ChannelError, settings.NoNumberError, settings.SecretInUriError) as error:
         _refuse(console, error)
 

@@ -135,7 +135,7 @@ def test_demo_names_the_file_that_is_missing(type_in, tmp_path):
 
 def test_alerts_lists_what_is_open_and_over_and_what_became_of_the_messages(type_in, tmp_path, monkeypatch):
     monkeypatch.setenv("MLOPS_ALERTS", "")
-    assert type_in("alerts") == (0, "Open alerts: none.\nMessages: none.\n")
+    assert type_in("alerts") == (0, "Open alerts: none\n\nMessages: none\n")
     alerts = Alerts(root=str(tmp_path / "home"), ui="http://ui")
     now = datetime(2026, 3, 1, tzinfo=UTC)
     about = {"kind": "drift", "partition": "2026-02", "about": "x", "link": "http://ui/x", "raised": now}
@@ -150,7 +150,7 @@ def test_alerts_lists_what_is_open_and_over_and_what_became_of_the_messages(type
     assert "[red]toy[/red] moved." in said
     assert "docs/runbooks/drift.md" in said
     assert "bike[/red]" not in said
-    assert "mail waiting: connection refused" in said
+    assert "mail waiting (connection refused)" in said
     assert "[red]bike[/red] moved." in type_in("alerts", "--past")[1]
 
 
