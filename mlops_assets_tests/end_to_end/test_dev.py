@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from mlops_assets.ml.planning import DECISION, MONITORING, VALIDATION
+from mlops_assets.ml.retraining import RetrainingDecision
+from mlops_assets.resources.records import Records
 from mlops_assets_tests.end_to_end.server import dev_server
 
 SENSOR = "bike_demand_new_data"
@@ -20,7 +23,7 @@ def deliver(home, model, count):
 
 
 @pytest.mark.timeout(600)
-def test_a_dropped_file_becomes_a_registered_version_and_a_drift_report_by_itself(tmp_path):
+def test_dropped_files_become_a_registered_version_and_then_a_decision_by_themselves(tmp_path):
     home = tmp_path / "home"
     deliver(home, "bike_demand", 5)
     with dev_server(home, tmp_path / "dev.log") as server:
@@ -36,14 +39,12 @@ def test_a_dropped_file_becomes_a_registered_version_and_a_drift_report_by_itsel
         second = server.wait_for_runs(2)
         assert [run["status"] for run in second] == ["SUCCESS", "SUCCESS"]
         assert second[0]["tags"]["dagster/partition"] == "2011-06-01"
-        assert {asset["path"][1] for asset in second[0]["assetSelection"]} >= {
-            "raw_data",
-            "validated_features",
-            "trained_model",
-            "evaluation_report",
-            "registered_version",
-            "drift_report",
-        }
+        made = {asset["path"][1] for asset in second[0]["assetSelection"]}
+        assert made == {*VALIDATION, *MONITORING}
+        decision = Records(root=str(home)).get(RetrainingDecision, "bike_demand", DECISION)
+        assert (decision.partition, decision.verdict) == ("2011-06-01", "WAIT")
+        [told] = {tick["skipReason"] for tick in server.wait_for_ticks("retrain_on_decision", 1)}
+        assert f"bike_demand: 2011-06-01: {decision.sentence}" in told
         no_new_run_for_what_is_known(server)
     assert sorted(path.name for path in (home / "reports" / "bike_demand" / "drift").glob("2011-06-01*.html"))
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +17,7 @@ from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
 from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.lifecycle.dying_ticks import POINTS
 
 DRIFTED = ("drifted", "drifted")
 ON_DRIFT = {"policy": "on_drift", "cooldown": 0}
@@ -288,3 +293,13 @@ def test_a_record_that_was_changed_stops_its_own_model_only(ticks):
     path.write_text((ticking.shop.home / "records/toy/retraining_decision/latest.json").read_text().replace("2", "3"))
     both = Ticks(ticking.shop, other, ticking.shop.spec)
     assert [asked.tags["mlops/model"] for asked in both.tick()] == ["toy"]
+
+
+def test_wherever_the_daemon_is_killed_inside_a_tick_a_decision_is_trained_once(tmp_path):
+    program = [sys.executable, "-m", "mlops_assets_tests.lifecycle.dying_ticks", str(tmp_path)]
+    finished = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
+    trials = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert [trial["point"] for trial in trials] == [*POINTS], finished.stderr
+    for trial in trials:
+        assert (trial["died"], trial["exited"]) == (signal.SIGKILL, 0), trial
+        assert list(trial["runs"].values()) == [1], trial
