@@ -27,7 +27,7 @@ CHECKS = {
     "has_not_drifted": "No partition judged in the run has drifted from what its champion learned from.",
     "moved_with_the_world": "No partition judged in the run looks as if its feed were broken.",
 }
-JUDGES = ("monitoring", "profiles", "causes", "symptoms", "distributions", "units")
+JUDGES = ("monitoring", "profiles", "causes", "symptoms", "observed", "recoding", "distributions", "units")
 
 
 def monitoring(spec: ModelSpec) -> dg.Definitions:

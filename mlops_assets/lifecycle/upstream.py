@@ -10,9 +10,9 @@ import dagster as dg
 from mlops_assets.lifecycle.common import key
 from mlops_assets.ml.causes import RECENT, Cause, Feed, comparable, feed, find_cause, observed
 from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.observed import History
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
-from mlops_assets.ml.symptoms import History
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
 from mlops_assets.resources.records import Records

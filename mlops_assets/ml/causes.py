@@ -11,9 +11,10 @@ from typing import Literal
 from pydantic import Field
 
 from mlops_assets.ml.distributions import distance, quantiles
+from mlops_assets.ml.observed import History, Leap, Observed, leaps
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import Partitions, Value
-from mlops_assets.ml.symptoms import Finding, History, Leap, Observed, is_finer, leaps, missing_groups, symptoms
+from mlops_assets.ml.symptoms import Finding, is_finer, missing_groups, symptoms
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import Windows
 

@@ -6,28 +6,26 @@ nor growth nor an old habit of the feed is taken for a fault. Shares and deciles
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime, timedelta
-from itertools import pairwise
-from math import isfinite, sqrt
+from collections.abc import Iterator, Sequence
+from datetime import timedelta
+from math import isfinite
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 
-from mlops_assets.ml.distributions import decimals, disagreement, distance, largest_share, quantiles, symbols, variety
-from mlops_assets.ml.profiles import ColumnProfile, Profile
+from mlops_assets.ml.distributions import decimals, largest_share, quantiles, symbols, variety
+from mlops_assets.ml.observed import ABRUPT, FEW, History, Observed, leap_of, leaps, nearest, usual_step
+from mlops_assets.ml.profiles import ColumnProfile
+from mlops_assets.ml.recoding import RARE, how_recoded, newest_before
 from mlops_assets.ml.spec import Value
 from mlops_assets.ml.units import CONVERSIONS, Conversion
 
-ABRUPT, ABRUPT_IF_FINER = 3.0, 1.0
-FLOOR, NOISE = 0.05, 1.5
+ABRUPT_IF_FINER = 1.0
 SAME_SCALE, DOUBLE, FIVEFOLD = 0.03, 2.0, 5.0
-FEW = 3
 NULL_JUMP, STUCK_JUMP, STUCK = 0.1, 0.3, 0.5
-NEW_SHARE, RENAMED, WAS_NEVER_NEW = 0.05, 0.9, 0.01
+NEW_SHARE, WAS_NEVER_NEW = 0.05, 0.01
 MOST_ROWS_LOST, FEWER = 0.6, 0.75
-GONE, EVIDENT, RARE = 0.05, 10, 0.02
+GONE, EVIDENT = 0.05, 10
 
 
 class Finding(Value):
@@ -36,63 +34,6 @@ class Finding(Value):
     kind: str
     columns: tuple[str, ...]
     sentence: str
-
-
-class Observed(NamedTuple):
-    """One partition as it was observed: how many rows came, from when to when, and how they are distributed."""
-
-    partition: str
-    first: datetime
-    last: datetime
-    rows: int
-    profile: Profile
-
-
-class History(NamedTuple):
-    """What a partition is held against: the `recent` ones, oldest first, and those a cycle or a year ago."""
-
-    recent: Sequence[Observed]
-    likewise: Sequence[Observed] = ()
-
-    @property
-    def all(self) -> list[Observed]:
-        """Every one of them."""
-        return [*self.likewise, *self.recent]
-
-    def columns(self, name: str) -> list[ColumnProfile]:
-        """The column in each of them that has it. Where it was constant a year ago, that says nothing of today."""
-        then = [each.profile.columns[name] for each in self.likewise if name in each.profile.columns]
-        lately = [each.profile.columns[name] for each in self.recent if name in each.profile.columns]
-        return [column for column in then if variety(column) > 1] + lately
-
-    def neighbours(self, name: str) -> list[ColumnProfile]:
-        """The column in the newest of them and a cycle or a year ago: what the next one is most like."""
-        lately = sum(name in each.profile.columns for each in self.recent)
-        known = self.columns(name)
-        return known[: len(known) - lately] + known[-1:] if lately else known
-
-    def steps(self, name: str) -> list[tuple[ColumnProfile, ColumnProfile]]:
-        """The column in each two recent ones that follow each other."""
-        there = [each.profile.columns[name] for each in self.recent if name in each.profile.columns]
-        return list(pairwise(there))
-
-
-class Leap(NamedTuple):
-    """How far a column lies from its nearest neighbour, and how far two partitions in a row lie apart at most."""
-
-    apart: float
-    usual: float
-
-    @property
-    def abrupt(self) -> bool:
-        """Whether it is beyond what the column has ever done."""
-        return isfinite(self.usual) and self.apart >= ABRUPT * self.usual
-
-
-def leaps(now: Observed, history: History) -> dict[str, Leap]:
-    """How far each column has leapt, where that can be told."""
-    found = {name: _leap(column, now, history, name) for name, column in now.profile.columns.items()}
-    return {name: leap for name, leap in found.items() if leap is not None}
 
 
 def symptoms(now: Observed, history: History, least_rows: float) -> list[Finding]:
@@ -116,34 +57,6 @@ def _of_column(
     yield from _stuck(name, column, before, history)
     yield from _in_other_units(name, column, before, now, history)
     yield from _recoded(name, column, before, now, history)
-
-
-def _leap(column: ColumnProfile, now: Observed, history: History, name: str) -> Leap | None:
-    before = history.neighbours(name)
-    known = [symbols(each) for each in before]
-    there = symbols(column)
-    if there is not None and known and None not in known:
-        steps = [_between(symbols(one), symbols(other)) for one, other in history.steps(name)]
-        noise = FLOOR + 0.5 * sqrt(len(there) / max(now.rows, 1))
-        return Leap(min(_between(there, each) for each in known), max([*steps, noise]))
-    here = quantiles(column)
-    others = [each for each in map(quantiles, before) if each is not None]
-    if here is None or not others:
-        return None
-    return Leap(_nearest(here, others), _usual(now, history, name))
-
-
-def _between(one: Mapping[str, float] | None, other: Mapping[str, float] | None) -> float:
-    return 1.0 if one is None or other is None else disagreement(one, other)
-
-
-def _usual(now: Observed, history: History, name: str) -> float:
-    """How far the deciles of two partitions in a row lie apart at most, and never less than chance alone explains."""
-    pairs = [(quantiles(one), quantiles(other)) for one, other in history.steps(name)]
-    steps = [distance(one, other) for one, other in pairs if one is not None and other is not None]
-    fewest = min([now.rows, *(each.rows for each in history.recent)])
-    chance = FLOOR + NOISE / sqrt(max(fewest, 1))
-    return max([*steps, chance if len(steps) >= FEW - 1 else ABRUPT * chance])
 
 
 def _missing(
@@ -183,13 +96,13 @@ def _in_other_units(
     others = [each for each in map(quantiles, before) if each is not None]
     if here is None or not others or (symbols(column) is not None and len(column.shares) < len(here)):
         return
-    usual = _usual(now, history, name)
+    usual = usual_step(now, history, name)
     finer = is_finer(column, before)
     least = (ABRUPT_IF_FINER if finer else ABRUPT) * usual
     neighbours = [each for each in map(quantiles, history.neighbours(name)) if each is not None]
-    if not isfinite(usual) or (_nearest(here, neighbours) < least and not _beyond_zero(here, others)):
+    if not isfinite(usual) or (nearest(here, neighbours) < least and not _beyond_zero(here, others)):
         return
-    tried = [(_nearest(way.undone(here), others), way) for way in CONVERSIONS if way.fits(here)]
+    tried = [(nearest(way.undone(here), others), way) for way in CONVERSIONS if way.fits(here)]
     left, way = min(tried, key=lambda each: each[0])
     if left > usual or not (finer or way.factor >= DOUBLE or _same_scale(way, here, others)):
         return
@@ -202,10 +115,6 @@ def _in_other_units(
             "conversion undone its deciles are as before."
         ),
     )
-
-
-def _nearest(here: np.ndarray, others: Sequence[np.ndarray]) -> float:
-    return min((distance(here, each) for each in others), default=float("inf"))
 
 
 def is_finer(column: ColumnProfile, before: Sequence[ColumnProfile]) -> bool:
@@ -235,63 +144,16 @@ def _recoded(
         return
     frequent = {symbol for each in known for symbol, share in each.items() if share >= RARE}
     new = {symbol: share for symbol, share in here.items() if symbol not in frequent}
-    leap = _leap(column, now, history, name)
-    if sum(new.values()) < NEW_SHARE or leap is None or _newest_before(history, name) > WAS_NEVER_NEW:
+    leap = leap_of(column, now, history, name)
+    if sum(new.values()) < NEW_SHARE or leap is None or newest_before(history, name) > WAS_NEVER_NEW:
         return
-    how = _how_recoded(here, new, known, leap.usual, numeric=column.kind == "numeric")
+    how = how_recoded(here, new, known, leap.usual, numeric=column.kind == "numeric")
     if how:
         yield Finding(
             kind="recoded",
             columns=(name,),
             sentence=f"{name} holds values hardly seen before in {sum(new.values()):.0%} of the rows: {how}.",
         )
-
-
-def _newest_before(history: History, name: str) -> float:
-    """The largest share that symbols new at the time have had in the recent partitions."""
-    known = [symbols(each.profile.columns[name]) or {} for each in history.recent if name in each.profile.columns]
-    newest, union = 0.0, set(known[0]) if known else set()
-    for each in known[1:]:
-        newest = max(newest, sum(share for symbol, share in each.items() if symbol not in union))
-        union |= each.keys()
-    return newest
-
-
-def _how_recoded(
-    here: Mapping[str, float],
-    new: Mapping[str, float],
-    known: Sequence[Mapping[str, float]],
-    usual: float,
-    *,
-    numeric: bool,
-) -> str | None:
-    """What became of the symbols, in words; None where the new ones are news. `usual` is how far shares ever moved."""
-    if not numeric:
-        plain = {_plain(symbol) for each in known for symbol in each}
-        if sum(share for symbol, share in new.items() if _plain(symbol) in plain) >= RENAMED * sum(new.values()):
-            return "the earlier ones in another spelling"
-    ranked = sorted(here.values(), reverse=True)
-    for each in known:
-        if numeric and _in_order(here, each, usual):
-            return "as many as before, in the same order and the same shares"
-        others = sorted(each.values(), reverse=True)
-        if len(here) > 2 and len(others) == len(here) and sum(new.values()) >= RENAMED:
-            off = sum(abs(one - other) for one, other in zip(ranked, others, strict=True)) / 2
-            if off <= usual:
-                return "none of the earlier ones is left, and the shares are the same"
-    return None
-
-
-def _in_order(here: Mapping[str, float], before: Mapping[str, float], usual: float) -> bool:
-    """Whether the frequent numbers come in the same shares, the least first, and so on."""
-    one, other = ([each[name] for name in sorted(each, key=float) if each[name] >= RARE] for each in (here, before))
-    return len(one) == len(other) > 2 and sum(abs(a - b) for a, b in zip(one, other, strict=True)) / 2 <= usual
-
-
-def _plain(symbol: str) -> str:
-    """A symbol without case, spaces, signs, leading zeros and empty decimals."""
-    text = "".join(letter for letter in symbol.removesuffix(".0").casefold() if letter.isalnum())
-    return text.lstrip("0") or text[:1]
 
 
 def _lost_rows(now: Observed, history: History, least: float) -> Iterator[Finding]:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlops_assets.ml.causes import NAMED, RECENT, Feed, changes, comparable, feed, find_cause
+from mlops_assets.ml.observed import History, Observed
 from mlops_assets.ml.profiles import profile
 from mlops_assets.ml.sources import DeliveredFile, Delivery
 from mlops_assets.ml.spec import Partitions
-from mlops_assets.ml.symptoms import History, Observed
 from mlops_assets.ml.validation import ValidatedPartition
 
 ROWS = 1000

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from mlops_assets.ml.observed import History, Observed, leaps
 from mlops_assets.ml.profiles import profile
-from mlops_assets.ml.symptoms import History, Observed, leaps, missing_groups, symptoms
+from mlops_assets.ml.symptoms import missing_groups, symptoms
 from mlops_assets.ml.units import CONVERSIONS
 
 ROWS = 1000
