@@ -136,7 +136,9 @@ def judged(world: World, partition: int, classes: tuple) -> Trial:
 def lived(world: World, refitted: int | None) -> Iterator[PerformanceReport]:
     """The report of each partition as it stands when its labels have come, with the estimate that was made before."""
     known: list[PerformanceReport] = []
-    first, count = world.spec.training.min_partitions - 1, int(world.partitions.max()) + 1
+    known_rows = np.bincount(world.partitions, world.rows[world.spec.target].notna())
+    enough = np.flatnonzero(known_rows >= FEWEST)
+    first, count = int(enough[enough >= world.spec.training.min_partitions - 1][0]), len(known_rows)
     version = fitted(world, first, 1)
     for partition in range(first + 2, count):
         if refitted and partition > first + 2 and (partition - first - 2) % refitted == 0:
@@ -206,10 +208,12 @@ def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--sets", nargs="*", default=[*policies.SETS, "simulated bike", "simulated electricity"])
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2])
     options = parser.parse_args()
-    made = [partial(real, name) for name in policies.SETS]
-    made += [partial(simulated, name, seed) for name in ("bike", "electricity") for seed in options.seeds]
+    made = [partial(real, name) for name in options.sets if name in policies.SETS]
+    worlds = [name.removeprefix("simulated ") for name in options.sets if name not in policies.SETS]
+    made += [partial(simulated, name, seed) for name in worlds for seed in options.seeds]
     for each in (make(options.data) for make in made):
         for life, refitted in ((each, None), (each, REFITTED), (each.shuffled(), REFITTED)):
             print(json.dumps(measured(life, refitted)), flush=True)

@@ -19,8 +19,8 @@ from mlops_assets.ml.spec import ModelSpec, Value
 
 Table = tuple[tuple[float, ...], ...]
 ENOUGH_TO_LEARN, ENOUGH_TO_EXPECT = 100, 30
-CELLS, ROWS_A_CELL, BLOCKS, GRID = 15, 50, 40, 256
-REPLICATES = 200
+CELLS, ROWS_A_CELL, GRID = 15, 50, 256
+FEWEST_BLOCKS, MOST_BLOCKS, REPLICATES = 7, 40, 200
 
 
 class Relation(Value):
@@ -53,7 +53,7 @@ def learn(trial: Trial, predicted: np.ndarray) -> Relations:
     found = Relations(rows=rows, partitions=trial.holdout.partitions, absent=_unlearnable(trial, predicted))
     if found.absent:
         return found
-    block = np.arange(rows) * min(BLOCKS, len(trial.how.starts)) // rows
+    block = np.arange(rows) * _blocks(trial.holdout.times) // rows
     columns = predicted.reshape(rows, -1).T
     relations = [
         _relation(scores, _outcomes(task, trial.actual, scores, place), block) for place, scores in enumerate(columns)
@@ -78,6 +78,11 @@ def expect(spec: ModelSpec, learned: Relations, predicted: np.ndarray) -> tuple[
         else:
             absent[name] = "one class only is expected" if name in NEEDS_TWO_CLASSES else "the rows do not define it"
     return found, absent
+
+
+def _blocks(times: np.ndarray) -> int:
+    """One block a day, within bounds: errors within a day resemble each other."""
+    return min(MOST_BLOCKS, max(FEWEST_BLOCKS, round((times[-1] - times[0]) / np.timedelta64(1, "D"))))
 
 
 def _unlearnable(trial: Trial, predicted: np.ndarray) -> str | None:
