@@ -235,7 +235,8 @@ def _told(done: Round) -> str:
     for telling in [*done.over, *done.waiting]:
         for delivery in telling.deliveries:
             said = delivery.attempts[-1].said if delivery.attempts else "not tried yet"
-            lines.append(f"{subject(telling.message)} -> {delivery.channel}: {delivery.state} ({said}).")
+            said = "told" if delivery.state == "told" else f"{delivery.state.replace('_', ' ')}, {said}"
+            lines.append(f"{subject(telling.message)} -> {delivery.channel}: {said}.")
     if any(not telling.deliveries for telling in done.over):
         lines.append(SILENT)
     return "\n".join(lines[:SHOWN]) or "Nothing to tell."
