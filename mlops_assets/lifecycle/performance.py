@@ -1,11 +1,12 @@
 """`predictions`, what the champion of the moment said of every row, and `performance_report`, how right it was."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pandas as pd
 
 from mlops_assets.lifecycle import common, pictures
@@ -17,6 +18,7 @@ from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import Point
 from mlops_assets.ml.code import code_version
+from mlops_assets.ml.contracts import load_contract
 from mlops_assets.ml.estimation import BLIND
 from mlops_assets.ml.holdout import EvaluationError, answers
 from mlops_assets.ml.labels import LabelledPartition
@@ -34,7 +36,7 @@ from mlops_assets.ml.performance import (
     worse_than_registered,
 )
 from mlops_assets.ml.spec import ModelSpec, digest_of
-from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.training import PARALLEL_ROWS, Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import Records
@@ -110,6 +112,11 @@ class Scoring:
     pipelines: dict[int, Any] = field(default_factory=dict)
     outage: bool = False
 
+    @cached_property
+    def columns(self) -> Collection[str]:
+        """What validated rows have now."""
+        return load_contract(self.spec.contract).columns
+
     def score(self, partition: str, part: ValidatedPartition | None) -> None:
         """Predict every row of one partition, and store what was said."""
         if part is None:
@@ -132,7 +139,7 @@ class Scoring:
         if version.number not in self.pipelines:
             self.pipelines[version.number] = self.tracking.load(candidate)
         rows = self._rows(part, version, candidate)
-        said = answers(spec.task, self.pipelines[version.number], rows, candidate.inputs)
+        said = _answers(spec, self.pipelines[version.number], rows, candidate.inputs)
         table = as_table(spec, said, candidate.classes, version.number, candidate.model_sha256)
         commit = self.tables.write(spec.name, PREDICTIONS, part.partition, table)
         before = self.records.get(PredictedPartition, spec.name, PREDICTIONS, part.partition)
@@ -153,10 +160,17 @@ class Scoring:
 
     def _rows(self, part: ValidatedPartition, version: Version, candidate: Candidate) -> pd.DataFrame:
         """What a version is given. Raises EvaluationError where the rows do not have its columns any more."""
-        try:
-            return self.tables.read(self.spec.name, VALIDATED, part.files, candidate.inputs)
-        except KeyError as error:
-            raise EvaluationError(f"v{version.number} needs a column that the rows do not have: {error}.") from error
+        if missing := [name for name in candidate.inputs if name not in self.columns]:
+            raise EvaluationError(f"v{version.number} needs columns that the rows do not have: {', '.join(missing)}.")
+        return self.tables.read(self.spec.name, VALIDATED, part.files, candidate.inputs)
+
+
+def _answers(spec: ModelSpec, pipeline: Any, rows: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
+    """What a pipeline says of rows: few of them on one thread, as threads wait for each other."""
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
+        return answers(spec.task, pipeline, rows, inputs)
 
 
 def _replaced(before: PredictedPartition | None, version: int) -> int | None:
