@@ -93,7 +93,8 @@ def belief(gained: Sequence[Gained], seen: Sequence[Seen], prior: Prior = PRIOR)
 
 def share(log_ratio: float, deviation: float) -> tuple[float, float, float]:
     """The share of the error that goes away, with its 95 % interval."""
-    value, low, high = (-np.expm1(-(log_ratio + side * NORMAL * deviation)) for side in (0, -1, 1))
+    with np.errstate(over="ignore"):
+        value, low, high = -np.expm1(-(log_ratio + NORMAL * deviation * np.array([0, -1, 1])))
     return float(value), float(low), float(high)
 
 

@@ -61,7 +61,7 @@ class Prospect:
 
     def pays(self) -> bool:
         """Whether waiting has lost what a training costs, and a gain is likely. NaN never pays."""
-        return self.chance >= LIKELY and self.lost(self.age) >= self.price
+        return self.gain.value > 0 and self.chance >= LIKELY and self.lost(self.age) >= self.price
 
     def later(self) -> int | None:
         """In how many partitions it will pay if all goes on like this; None where that is not in sight."""
@@ -113,12 +113,17 @@ def _seen(case: Case) -> list[Seen]:
 
 
 def _course(reign: int, figures: Sequence[tuple[int, float, float | None]], better: str) -> Iterator[Seen]:
-    """The errors of one reign, beside those of the naive guess where it is known of all: some rows are harder."""
+    """The errors of one reign as logarithms, the first being 0.
+
+    Where the naive guess is known of all they stand beside it: some rows are harder than others.
+    """
     guessed = all(naive is not None and _error(naive, better) > 0 for _, _, naive in figures)
+    first: float | None = None
     for age, value, naive in figures:
         beside = _error(value, better) / (_error(naive, better) if guessed and naive is not None else 1)
         if beside > 0 and math.isfinite(beside):
-            yield Seen(reign, age, math.log(beside))
+            first = first or beside
+            yield Seen(reign, age, math.log(beside) - math.log(first))
 
 
 def _error(value: float, better: str) -> float:

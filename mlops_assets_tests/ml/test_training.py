@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from mlops_assets.ml import training
 from mlops_assets.ml.monitoring import PREDICTION
 from mlops_assets.ml.profiles import Profile
-from mlops_assets.ml.training import TrainingError, code_digest, environment, fit, lock_digest, manifest, splits
+from mlops_assets.ml.training import (
+    TrainingError,
+    choose,
+    code_digest,
+    environment,
+    fit,
+    lock_digest,
+    manifest,
+    splits,
+)
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
 from mlops_assets_tests.ml.test_features import rows
@@ -219,3 +228,76 @@ def test_the_lock_is_digested_where_there_is_one(tmp_path, monkeypatch):
 
 def test_the_environment_holds_the_versions_that_decide():
     assert {"python", "machine", "scikit-learn", "numpy", "pandas", "skops"} <= set(environment(declared()))
+
+
+def several(*windows, **changes):
+    return declared(training={"window": windows, "min_partitions": 3}, **changes)
+
+
+def world(change):
+    """Rows by partition: what is sold is of another order from the day `change` on."""
+
+    def read(parts):
+        wanted = []
+        for part in parts:
+            seen.append(part.partition)
+            frame = rows(part.rows_out, seed=part.table_version)
+            wanted.append(frame.assign(sales=frame["sales"] + 500.0 * (part.table_version >= change)))
+        return pd.concat(wanted, ignore_index=True)
+
+    seen = []
+    return read, seen
+
+
+def long(*days):
+    return {f"p{day:02}": partition(f"p{day:02}", day, rows_out=60) for day in days}
+
+
+def test_each_window_is_offered_and_those_that_hold_the_same_only_once():
+    offered = splits(validated(*range(1, 9)), several(4, None, 6))
+    assert [len(parts.fitted) for parts in offered] == [3, 7, 5]
+    assert [names(parts)[1] for parts in offered] == [["p08"]] * 3
+    assert len(splits(validated(1, 2, 3, 4), several(4, None, 6))) == 1
+
+
+@pytest.mark.parametrize(("change", "chosen"), [(5, 3), (99, 8)])
+def test_the_window_that_does_best_on_the_newest_fitted_partition_is_taken(change, chosen):
+    read, _ = world(change)
+    offered = splits(long(*range(1, 10)), several(4, None))
+    choice = choose(offered, several(4, None), INPUTS, read)
+    assert len(choice.parts.fitted) == chosen
+    assert set(choice.losses) == {3, 8}
+    assert choice == choose(offered, several(4, None), INPUTS, read)
+
+
+def test_the_hold_out_has_no_say_in_the_choice():
+    read, seen = world(5)
+    choose(splits(long(*range(1, 10)), several(4, None)), several(4, None), INPUTS, read)
+    assert "p08" in seen
+    assert "p09" not in seen
+
+
+def test_a_single_window_is_taken_unseen():
+    read, seen = world(5)
+    choice = choose(splits(long(*range(1, 10)), declared()), declared(), INPUTS, read)
+    assert (choice.losses, seen) == ({}, [])
+
+
+def test_of_windows_of_which_none_can_be_tried_the_first_is_taken():
+    def nothing(parts):
+        return rows(60).assign(sales=1.0)
+
+    choice = choose(splits(long(*range(1, 10)), several(4, None)), several(4, None), INPUTS, nothing)
+    assert len(choice.parts.fitted) == 3
+    assert set(choice.losses.values()) == {float("inf")}
+
+
+@pytest.mark.parametrize("window", [(), (4, 4), (None, None), (2, None), (1, 5)])
+def test_windows_that_are_none_or_the_same_or_too_small_are_refused(window):
+    with pytest.raises(ValueError, match="window"):
+        several(*window)
+
+
+def test_one_window_is_declared_as_before():
+    for window in (None, 6):
+        assert declared(training={"window": window}).model_dump(mode="json")["training"]["window"] == window

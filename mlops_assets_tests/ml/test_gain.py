@@ -1,0 +1,60 @@
+"""How fast a model ages, and what more data bring: what is believed before and after figures have been seen."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlops_assets.ml.gain import PRIOR, Gained, Seen, belief, share
+
+STEADY = [Seen(0, age, 0.0) for age in range(9)]
+
+
+def ageing(rate, count=9, reign=0):
+    return [Seen(reign, age, rate * age) for age in range(count)]
+
+
+def test_without_figures_the_prior_is_believed():
+    value, deviation = belief([], []).relief(3, 0.0)
+    assert value == pytest.approx(3 * PRIOR.rate)
+    assert deviation == pytest.approx(3 * PRIOR.rate_deviation)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.3])
+def test_a_course_without_noise_is_believed(rate):
+    assert belief([], ageing(rate)).means[0] == pytest.approx(rate, abs=0.01)
+
+
+def test_what_a_reign_starts_from_says_nothing_about_age():
+    higher = [Seen(1, each.age, each.log_error + 5) for each in ageing(0.1)]
+    both = belief([], [*ageing(0.1), *higher])
+    assert both.means[0] == pytest.approx(0.1, abs=0.01)
+
+
+def test_figures_that_scatter_convince_less_than_figures_that_do_not():
+    wild = [Seen(0, each.age, 0.5 * (-1) ** each.age) for each in STEADY]
+    assert belief([], wild).relief(1, 0)[1] > 2 * belief([], STEADY).relief(1, 0)[1]
+
+
+def test_a_champion_that_holds_leaves_what_a_training_gained_to_the_data():
+    gained = [Gained(4, math.log(2), 0.2), Gained(8, math.log(2), 0.2)]
+    rate, growth = belief(gained, STEADY).means
+    assert abs(rate) < 0.01
+    assert growth > 0.02
+
+
+@given(st.floats(-3, 3), st.floats(0, 2))
+def test_the_share_lies_in_its_interval_and_is_never_more_than_all(log_ratio, deviation):
+    value, low, high = share(log_ratio, deviation)
+    assert low <= value <= high <= 1
+
+
+@given(
+    gained=st.lists(st.builds(Gained, st.floats(1, 50), st.floats(0, 5), st.floats(-700, 700)), max_size=8),
+    seen=st.lists(st.builds(Seen, st.integers(0, 3), st.floats(0, 50), st.floats(-700, 700)), max_size=8),
+)
+def test_whatever_was_seen_the_belief_is_a_number(gained, seen):
+    value, deviation = belief(gained, seen).relief(5, 0.5)
+    assert math.isfinite(value)
+    assert deviation > 0
