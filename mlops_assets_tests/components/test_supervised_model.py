@@ -48,7 +48,7 @@ def refusal(*declarations: dict | str) -> str:
     return "\n".join(messages)
 
 
-def test_a_declaration_becomes_the_seven_assets_of_its_model():
+def test_a_declaration_becomes_the_assets_of_its_model():
     assets = {spec.key.to_user_string() for spec in load(declaration()).resolve_all_asset_specs()}
     assert assets == {
         f"toy/{name}"
@@ -60,6 +60,9 @@ def test_a_declaration_becomes_the_seven_assets_of_its_model():
             "evaluation_report",
             "registered_version",
             "drift_report",
+            "predictions",
+            "performance_report",
+            "retraining_decision",
         )
     }
 
