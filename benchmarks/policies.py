@@ -7,7 +7,6 @@ another rule costs only what is new.
 from __future__ import annotations
 
 import argparse
-import json
 import pickle
 from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass
@@ -21,7 +20,8 @@ import pandas as pd
 from mlops_assets.ml.backtest import History, Life, Replay, Version, replay
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.evaluation import Estimate
-from mlops_assets.ml.policies import POLICIES
+from mlops_assets.ml.gain import PRIOR, Prior
+from mlops_assets.ml.policies import POLICIES, Gain
 from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets.ml.spec import ModelSpec
@@ -30,7 +30,7 @@ from mlops_assets.ml.validation import ValidatedPartition
 
 REGRESSOR = "sklearn.ensemble.HistGradientBoostingRegressor"
 CLASSIFIER = "sklearn.ensemble.HistGradientBoostingClassifier"
-EITHER = {"window": [6, None]}
+EITHER = (6, None)
 PERIODS = {"monthly": "M", "weekly": "W-SUN"}
 NAIVE = {
     "never": ("never", None),
@@ -255,47 +255,143 @@ class Compared:
         """The share of the gap between `never` and the best that a policy closes."""
         return (self.loss("never") - self.loss(name)) / (self.loss("never") - self.loss(self.best))
 
+    @property
+    def most(self) -> int:
+        """How often `always` trained."""
+        return self.replays["always"].retrainings
+
+    def beside(self, other: Replay) -> Compared:
+        """The same with one more policy."""
+        return Compared(self.name, {**self.replays, other.policy: other})
+
     def effort(self, name: str) -> float:
         """The trainings of a policy, as a share of those of `always`."""
-        return self.replays[name].retrainings / self.replays["always"].retrainings
+        return self.replays[name].retrainings / self.most
 
 
-def ruled(spec: ModelSpec, policy: str, window: Any) -> ModelSpec:
+def ruled(spec: ModelSpec, policy: str, window: Any, **rule: Any) -> ModelSpec:
     """The declaration under a policy and a window; the naive trigger knows no cooldown."""
-    rule = {"policy": policy, **({"cooldown": 0} if policy == "on_drift" else {})}
-    declared = spec.model_dump(mode="json")
-    declared["training"]["window"] = window
-    declared["retraining"] |= rule
-    return ModelSpec.model_validate(declared)
+    told = spec.model_dump(mode="json")
+    told["training"]["window"] = window
+    told["retraining"] |= {"policy": policy, **({"cooldown": 0} if policy == "on_drift" else {}), **rule}
+    return ModelSpec.model_validate(told)
 
 
-def compared(spec: ModelSpec, lived: History, *, harsh: bool = False) -> Compared:
-    """Every policy on one history."""
-    found = {
-        name: replay(lived, ruled(spec, policy, window), POLICIES[policy], name, Unjudged if harsh else Life)
+def naive(spec: ModelSpec, lived: History, life: type[Life] = Life) -> dict[str, Replay]:
+    """The naive policies on one history."""
+    return {
+        name: replay(lived, ruled(spec, policy, window), POLICIES[policy], name, life)
         for name, (policy, window) in NAIVE.items()
     }
-    found["gain"] = replay(lived, ruled(spec, "gain", EITHER["window"]), POLICIES["gain"])
-    return Compared(spec.name, found)
+
+
+def by_gain(spec: ModelSpec, lived: History, prior: Prior = PRIOR, window: Any = EITHER, **rule: Any) -> Replay:
+    """The default policy on one history, with any of its settings changed."""
+    return replay(lived, ruled(spec, "gain", window, **rule), Gain(prior=prior))
+
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "as shipped": {},
+    "worth 0.1": {"worth": 0.1},
+    "worth 0.2": {"worth": 0.2},
+    "cooldown 0": {"cooldown": 0},
+    "cooldown 2": {"cooldown": 2},
+    "prior rate 0.03": {"prior": PRIOR._replace(rate=0.03, rate_deviation=0.03)},
+    "prior rate 0.08": {"prior": PRIOR._replace(rate=0.08, rate_deviation=0.08)},
+    "prior noise 0.15": {"prior": PRIOR._replace(gained_noise=0.15, seen_noise=0.15)},
+    "window all": {"window": None},
+    "window 6": {"window": 6},
+}
+
+
+def sensitivity(histories: dict[str, tuple[ModelSpec, History]], reference: dict[str, Compared]) -> None:
+    """What other settings would have given, and what the setting chosen on the other sets gives on each."""
+    closed: dict[str, dict[str, float]] = {}
+    for label, setting in SETTINGS.items():
+        found = {}
+        for name, (spec, lived) in histories.items():
+            both = reference[name].beside(by_gain(spec, lived, **setting))
+            found[name] = both.closed("gain")
+            print(row(label, name, both.replays["gain"], both), flush=True)
+        closed[label] = found
+        print(f"| {label} | **mean** | | {np.mean(list(found.values())):.0%} | |", flush=True)
+    for name in histories:
+        best = max(closed, key=lambda label: np.mean([closed[label][other] for other in histories if other != name]))
+        print(f"| left out: {name} | {best} | | {closed[best][name]:.0%} | |")
+
+
+def row(label: str, name: str, replayed: Replay, both: Compared) -> str:
+    """A line of a table in Markdown."""
+    share, effort = both.closed(label if label in both.replays else "gain"), replayed.retrainings
+    return f"| {label} | {name} | {replayed.mean:.4g} | {share:.0%} | {effort} of {both.most} |"
+
+
+def steady(folder: Path, kept: Path | None) -> None:
+    """Streams in which nothing changes: what the default policy does in 24 partitions after the first version."""
+    streams = {
+        "simulated": simulated(),
+        "bike, shuffled": shuffled(*bike(folder)),
+        "market, shuffled": shuffled(*market(folder)),
+    }
+    for name, (spec, rows) in streams.items():
+        lived = history(spec, rows, OnDisk(kept / name) if kept else None)
+        found = by_gain(spec, lived)
+        judged = [step for step in found.steps if step.verdict is not None][:24]
+        trained, alarms = sum(step.trained for step in judged), sum(step.alarm for step in judged)
+        print(f"| {name} | {len(judged)} | {trained} | {alarms} |", flush=True)
+
+
+def simulated() -> tuple[ModelSpec, pd.DataFrame]:
+    """The world of the tests' toy model, which never changes, over 28 months."""
+    from mlops_assets_tests import toy
+
+    months = pd.period_range("2024-01", periods=28, freq="M").astype(str)
+    rows = pd.concat([toy.rows(month, 500) for month in months], ignore_index=True)
+    rows["event_time"] = pd.to_datetime(rows.pop("ts"), utc=True)
+    declared = {"time": {"columns": ["event_time"]}, "training": {"min_partitions": 4}, "gates": []}
+    return toy.spec("/nowhere", **declared), rows
+
+
+def shuffled(spec: ModelSpec, rows: pd.DataFrame) -> tuple[ModelSpec, pd.DataFrame]:
+    """The same rows at other times."""
+    mixed = rows.drop(columns="event_time").sample(frac=1, random_state=0).reset_index(drop=True)
+    return spec, mixed.assign(event_time=rows["event_time"].sort_values().to_numpy())
 
 
 def main() -> None:
-    """Measure, and print."""
+    """Measure, and print tables in Markdown."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--sets", nargs="*", default=list(SETS))
     parser.add_argument("--kept", type=Path)
+    parser.add_argument("--what", nargs="*", default=["judged", "unjudged", "settings", "steady"])
     options = parser.parse_args()
+    histories = {}
     for name in options.sets:
         spec, rows = SETS[name](options.data)
-        lived = history(spec, rows, OnDisk(options.kept / name) if options.kept else None)
-        for harsh in (False, True):
-            found = compared(spec, lived, harsh=harsh)
-            line = {
-                policy: (round(each.mean, 4), each.retrainings, round(100 * found.closed(policy)))
-                for policy, each in found.replays.items()
-            }
-            print(json.dumps({"set": name, "harsh": harsh, "best": found.best, **line}), flush=True)
+        histories[name] = spec, history(spec, rows, OnDisk(options.kept / name) if options.kept else None)
+    reference = {}
+    for what, life in (("judged", Life), ("unjudged", Unjudged)):
+        if what in options.what or (what == "judged" and "settings" in options.what):
+            reference |= {what: compare(what, histories, life)}
+    if "settings" in options.what:
+        sensitivity(histories, reference["judged"])
+    if "steady" in options.what:
+        steady(options.data, options.kept)
+
+
+def compare(what: str, histories: dict[str, tuple[ModelSpec, History]], life: type[Life]) -> dict[str, Compared]:
+    """Every policy on every history, and the sum of it."""
+    found = {}
+    for name, (spec, lived) in histories.items():
+        found[name] = Compared(name, naive(spec, lived, life)).beside(by_gain(spec, lived))
+        for label, each in found[name].replays.items():
+            print(row(label, name, each, found[name]) + (" best |" if label == found[name].best else ""), flush=True)
+    shares = [each.closed("gain") for each in found.values()]
+    efforts = [each.effort("gain") for each in found.values()]
+    capped = np.mean(np.minimum(shares, 1))
+    print(f"{what}: closed {np.mean(shares):.0%} (each at most 1: {capped:.0%}), trainings {np.mean(efforts):.0%}")
+    return found
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
 from mlops_assets.ml.monitoring import DriftReport, Subject, judge, needs_retraining, predictions
 from mlops_assets.ml.performance import Answered, PerformanceReport, PredictedPartition, Yardsticks, measure
 from mlops_assets.ml.registration import RegisteredVersion, decide, refusal
-from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict
+from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
 from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
 from mlops_assets.ml.training import (
     Candidate,
@@ -92,8 +92,7 @@ class Replay(Value):
 
     def cost(self, rule: Retraining) -> float:
         """What all trainings cost at the declared prices, the first one included."""
-        seconds = ((each.cpu_seconds * rule.cpu_hour + each.gpu_seconds * rule.gpu_hour) for each in self.trainings)
-        return sum(seconds) / 3600
+        return sum(cost_of(each, rule) for each in self.trainings)
 
     def alarms(self, changes: Sequence[datetime], within: int) -> tuple[int, int]:
         """How many alarms were true and false: true within so many partitions after a declared change."""

@@ -182,10 +182,7 @@ class Case:
     @property
     def cost(self) -> float:
         """What the last training cost, at the declared prices."""
-        if not self.trainings:
-            return 0.0
-        last, rule = self.trainings[-1], self.rule
-        return rule.review + (last.cpu_seconds * rule.cpu_hour + last.gpu_seconds * rule.gpu_hour) / 3600
+        return cost_of(self.trainings[-1], self.rule) if self.trainings else 0.0
 
     def after(self, partition: str | None) -> tuple[PartitionFacts, ...]:
         """The partitions after `partition`; all where it is not among them."""
@@ -252,6 +249,11 @@ class Case:
         needed = math.ceil(self.cost / (gain.value * value))
         every = (partitions[-1].first - partitions[0].first) / (len(partitions) - 1)
         return None if needed > LIFETIME else (self.newest.first + every * (1 + needed)).date()
+
+
+def cost_of(training: TrainingFacts, rule: Retraining) -> float:
+    """What a training cost at the declared prices: what people do about it, and the machines."""
+    return rule.review + (training.cpu_seconds * rule.cpu_hour + training.gpu_seconds * rule.gpu_hour) / 3600
 
 
 def counted(number: int, what: str = "partition") -> str:
