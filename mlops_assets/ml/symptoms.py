@@ -21,7 +21,7 @@ from mlops_assets.ml.spec import Value
 from mlops_assets.ml.units import CONVERSIONS, Conversion
 
 ABRUPT_IF_FINER = 1.0
-SAME_SCALE, DOUBLE, FIVEFOLD = 0.03, 2.0, 5.0
+SAME_SCALE, LIKE_SCALE, DOUBLE, FIVEFOLD = 0.03, 0.25, 2.0, 5.0
 NULL_JUMP, STUCK_JUMP, STUCK = 0.1, 0.3, 0.5
 NEW_SHARE, WAS_NEVER_NEW = 0.05, 0.01
 MOST_ROWS_LOST, FEWER = 0.6, 0.75
@@ -104,7 +104,7 @@ def _in_other_units(
         return
     tried = [(nearest(way.undone(here), others), way) for way in CONVERSIONS if way.fits(here)]
     left, way = min(tried, key=lambda each: each[0])
-    if left > usual or not (finer or way.factor >= DOUBLE or _same_scale(way, here, others)):
+    if left > usual or not (finer or _is_that_scale(way, here, others)):
         return
     was = others[-1]
     yield Finding(
@@ -129,10 +129,11 @@ def _beyond_zero(here: np.ndarray, others: Sequence[np.ndarray]) -> bool:
     return bool(here[-1] < 0 < lowest or highest < 0 < here[0])
 
 
-def _same_scale(way: Conversion, here: np.ndarray, others: Sequence[np.ndarray]) -> bool:
-    """Whether the deciles grew by nearly the very factor of a conversion."""
+def _is_that_scale(way: Conversion, here: np.ndarray, others: Sequence[np.ndarray]) -> bool:
+    """Whether the deciles grew by about the factor of a conversion: the likelier by chance, the nearer to it."""
     scales = [float(np.sum(here * each) / np.sum(each * each)) for each in others if np.any(each)]
-    return bool(scales) and abs(median(scales) / way.scale - 1) <= SAME_SCALE
+    off = abs(median(scales) / way.scale - 1) if scales else float("inf")
+    return way.factor >= FIVEFOLD or off <= (LIKE_SCALE if way.factor >= DOUBLE else SAME_SCALE)
 
 
 def _recoded(

@@ -116,6 +116,15 @@ def test_a_factor_of_two_and_a_half_that_others_took_part_in_is_no_conversion():
     assert found(frame.assign(price=inches, balance=frame["balance"] + 200)) == set()
 
 
+@pytest.mark.parametrize(("factor", "named"), [(4, True), (6, False)])
+def test_a_price_that_varies_much_and_leapt_by_another_factor_is_no_conversion(factor, named):
+    def priced(frame, factor):
+        return frame.assign(price=(frame["price"] * factor).round(2))
+
+    before = History([seen(priced(world(100 + month), 1 + 0.3 * (month % 2)), month) for month in range(6)])
+    assert found(priced(world(), factor), before) == ({("perhaps_units", "price")} if named else set())
+
+
 def test_more_decimals_than_ever_give_a_small_conversion_away():
     frame = world()
     miles = frame["temperature"] / 1.609344
