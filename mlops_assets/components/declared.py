@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dagster.components.core.component_tree import ComponentTree
 
 from mlops_assets.components.supervised_model import SupervisedModel
-from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.freshness import length
+from mlops_assets.ml.spec import ModelSpec, SqlSource
 
 if TYPE_CHECKING:
     import pandera.pandas as pandera
@@ -25,7 +28,12 @@ def declared() -> list[ModelSpec]:
 
 def faults(spec: ModelSpec) -> list[str]:
     """What is wrong with a declaration, each beginning with the field; nothing when all is well."""
-    looks: tuple[Callable[[ModelSpec], Iterator[str]], ...] = (_contract_faults, _pipeline_faults, _compute_faults)
+    looks: tuple[Callable[[ModelSpec], Iterator[str]], ...] = (
+        _contract_faults,
+        _label_faults,
+        _pipeline_faults,
+        _compute_faults,
+    )
     return [fault for look in looks for fault in look(spec)]
 
 
@@ -61,6 +69,18 @@ def _unknown_columns(spec: ModelSpec, contract: pandera.DataFrameSchema) -> Iter
                 yield f"{field}: {name!r} is not a column of the contract: {', '.join(contract.columns)}."
     if not set(contract.columns) - {spec.target, spec.time.name, *spec.exclude} and not spec.features:
         yield "exclude: no column is left to learn from."
+
+
+def _label_faults(spec: ModelSpec) -> Iterator[str]:
+    """A database is asked again for its newest windows only: labels that come later would never be seen."""
+    if spec.labels is None or not isinstance(spec.labels.source, SqlSource):
+        return
+    needed = math.ceil(timedelta(days=spec.labels.delay_days) / length(spec)) + 1
+    if spec.labels.source.lookback < needed:
+        yield (
+            f"labels.source.lookback: labels come up to {spec.labels.delay_days:g} days after their window, so at "
+            f"least the newest {needed} windows have to be looked at again, not {spec.labels.source.lookback}."
+        )
 
 
 def _pipeline_faults(spec: ModelSpec) -> Iterator[str]:

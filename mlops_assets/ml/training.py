@@ -133,9 +133,11 @@ def splits(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> tupl
     """
     found = in_window(validated, spec.training.widest)
     if len(found) < spec.training.min_partitions:
+        are = "are validated" if spec.labels is None else "have matured labels"
+        remedy = "Materialize more of validated_features first." if spec.labels is None else "More labels have to come."
         raise TrainingError(
-            f"{spec.name}: {len(found)} partitions are validated, training.min_partitions asks for "
-            f"{spec.training.min_partitions}. Materialize more of validated_features first."
+            f"{spec.name}: {len(found)} partitions {are}, training.min_partitions asks for "
+            f"{spec.training.min_partitions}. {remedy}"
         )
     holdout = spec.evaluation.holdout
     sizes = dict.fromkeys(min(window or len(found), len(found)) for window in spec.training.windows)

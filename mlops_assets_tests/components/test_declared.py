@@ -5,7 +5,7 @@ import pytest
 from pandera.typing import Series
 
 from mlops_assets.components.declared import declared, faults
-from mlops_assets_tests import toy
+from mlops_assets_tests import late, toy
 
 
 class WithoutStrict(pa.DataFrameModel):
@@ -51,6 +51,21 @@ def test_every_fault_is_found_with_the_field_that_holds_it(changes, field, said)
     found = faults(toy.spec("x", **changes))
     assert any(fault.startswith((f"{field}: ", f"{field} ")) for fault in found), found
     assert any(said in fault for fault in found), found
+
+
+@pytest.mark.parametrize(("lookback", "found"), [(1, 1), (2, 0)])
+def test_a_database_of_late_labels_must_be_looked_at_again_for_as_long_as_labels_come(lookback, found):
+    query = "SELECT * FROM sold WHERE ts >= :start AND ts < :end"
+    source = {"url_env": "LABELS_URL", "query": query, "lookback": lookback}
+    faulty = faults(toy.spec("x", **late.declared("labels", source=source)))
+    assert len(faulty) == found
+    assert all("labels come up to 10 days after their window, so at least the newest 2 " in each for each in faulty)
+
+
+def test_late_labels_and_a_contract_without_the_target_are_without_fault():
+    assert faults(toy.spec("x", **late.declared("labels"))) == []
+    [fault] = faults(toy.spec("x", **late.declared("labels", key=["ticket"])))
+    assert "labels.key names 'ticket', which is not a column of the contract" in fault
 
 
 def test_all_faults_are_told_at_once():

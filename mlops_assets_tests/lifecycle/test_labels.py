@@ -218,7 +218,7 @@ def test_a_month_is_learned_from_when_its_labels_have_matured(taught, labels, le
     if learned:
         assert candidate(taught).manifest.holdout_partitions == ("2024-03-01",)
     else:
-        assert "2 partitions are validated, training.min_partitions asks for 3" in failure(result)
+        assert "2 partitions have matured labels, training.min_partitions asks for 3" in failure(result)
 
 
 def test_rows_without_a_label_are_left_out_of_training_and_counted(taught):

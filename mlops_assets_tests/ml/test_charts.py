@@ -47,6 +47,19 @@ def test_every_picture_is_whole_whatever_the_figures_are(values):
         assert 'inf"' not in drawn
 
 
+@pytest.mark.parametrize("points", [[], [(0.0, 1.0)], [(240.0, 0.3), (250.0, 0.3), (400.0, 1.0)]])
+def test_the_arrival_of_labels_rises_in_steps_to_the_share_that_has_come(points):
+    drawn = charts.steps(points, NASTY)
+    assert "script" not in tags(drawn)
+    assert texts(drawn)[-1] == f"{points[-1][1] if points else 0:.0%}"
+
+
+def test_a_figure_that_is_not_settled_is_hollow():
+    settled, open_ = (charts.line([Point("p", 1, 0, 2, settled=settled)], "t") for settled in (True, False))
+    assert settled.count(f'fill="{charts.CARD}" stroke="{charts.BLUE}"') == 0
+    assert open_.count(f'fill="{charts.CARD}" stroke="{charts.BLUE}"') == 1
+
+
 def test_names_are_escaped_in_every_picture():
     drawn = [
         charts.bars([NASTY], [1], None, NASTY),
