@@ -120,3 +120,13 @@ def test_markdown_carries_the_picture_and_a_harmless_caption():
     text = charts.markdown("<svg/>", "a [b](c)\n d")
     assert text.startswith("![a b(c) d](data:image/svg+xml;base64,")
     assert base64.b64decode(text.split("base64,")[1].rstrip(")")) == b"<svg/>"
+
+
+def test_courses_draw_a_line_for_each_and_a_dot_where_one_is_marked():
+    lines = {NASTY: [1.0, None, 3.0, 4.0], "flat": [2.0, 2.0, 2.0, 2.0]}
+    drawn = charts.courses(list("abcd"), lines, {"flat": [False, True, False, True]}, [2], NASTY)
+    assert "script" not in tags(drawn)
+    assert drawn.count("<polyline") == 2
+    assert drawn.count("<circle") == 2
+    assert {"a", "b", "c", "d", "flat"} <= set(texts(drawn))
+    assert charts.courses([], {}, {}).endswith("</svg>")

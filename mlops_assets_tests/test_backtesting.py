@@ -1,0 +1,125 @@
+"""What a person types to compare policies of retraining on a stored history, and what is said and written."""
+
+import re
+from datetime import UTC, date, datetime
+
+import pytest
+from typer.testing import CliRunner
+
+from mlops_assets import backtesting
+from mlops_assets.backtesting import WishError
+from mlops_assets.cli import app
+from mlops_assets.ml.backtest import Replay, Step
+from mlops_assets.ml.backtest_page import Comparison, courses, html, sentence
+from mlops_assets.ml.evaluation import Estimate
+from mlops_assets.simulation.bike import BikeWorld
+from mlops_assets.simulation.delivery import backdate
+from mlops_assets.simulation.provider import Provider
+from mlops_assets_tests import toy
+from mlops_assets_tests.house import at_home
+
+MONTHS = 7
+VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
+
+
+def type_in(*words):
+    result = CliRunner().invoke(app, ["backtest", *map(str, words)], env={"COLUMNS": "200"})
+    return result.exit_code, " ".join(result.output.split())
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory):
+    """A home whose bike_demand has seven validated months and nothing else."""
+    home = tmp_path_factory.mktemp("house") / "home"
+    with at_home(home) as opened:
+        provider = Provider(BikeWorld(), home / "landing" / "bike_demand")
+        (home / "landing" / "bike_demand").mkdir(parents=True)
+        for start, attempt in list(provider.coming())[:MONTHS]:
+            backdate(provider.send(start, attempt), start)
+            assert opened.run("bike_demand", f"{start:%Y-%m-%d}", VALIDATION).success
+        yield opened
+
+
+def test_a_stored_history_is_compared_printed_and_drawn(house):
+    status, said = type_in("bike_demand", "--policy", "never", "--policy", "every_n", "--change", "2011-06-01")
+    assert status == 0
+    assert "3 partitions of bike_demand" in said
+    assert re.search(r"never [\d.]+ \+0 0 0", said)
+    assert re.search(r"every_n [\d.]+ .* 1 1 .*EUR", said)
+    folder = house.home / "reports" / "bike_demand" / "backtest"
+    assert (folder / "policies.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "policies.html").read_text()
+    assert "bike_demand: back-test" in page
+    assert page.count("<polyline") == 2
+
+
+def test_settings_are_tried_without_touching_the_declaration(house):
+    status, said = type_in("bike_demand", "--policy", "every_n", "--set", "retraining.every=1")
+    assert status == 0
+    assert re.search(r"every_n [\d.]+ \+0 3 ", said)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("elsewhere",), "There is no model 'elsewhere'. There are:"),
+        (("bike_demand", "--policy", "sometimes"), "there is no 'sometimes'. There are: gain, never"),
+        (("bike_demand", "--policy", "always:0"), "training.window"),
+        (("bike_demand", "--set", "retraining.worth=-1"), "retraining.worth"),
+        (("bike_demand", "--set", "retraining.wort=1"), "Did you mean 'worth'"),
+        (("bike_demand", "--set", "drift"), "give it as retraining.worth=0.3"),
+        (("bike_demand", "--change", "lately"), "Give a day as 2012-03-01"),
+        (("electricity_price",), "there is nothing to live through yet"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_what_can(house, words, said):
+    status, told = type_in(*words)
+    assert status == 1
+    assert said in told
+
+
+def test_a_policy_may_name_its_window():
+    spec = toy.spec("/nowhere")
+    assert backtesting.contestant(spec, "always:6")[0].training.window == 6
+    assert backtesting.contestant(spec, "gain:all")[0].training.window is None
+    assert backtesting.contestant(spec, "gain")[0].retraining.policy == "gain"
+    with pytest.raises(WishError):
+        backtesting.contestant(spec, "always:much")
+
+
+def lived(policy, figures, better="lower"):
+    steps = tuple(
+        Step(
+            partition=str(date(2024, 1 + place, 1)),
+            first=datetime(2024, 1 + place, 1, tzinfo=UTC),
+            measured=Estimate(value=value, low=value - 1, high=value + 1),
+            verdict="RETRAIN" if place == 1 and policy == "gain" else "WAIT",
+            trained=place == 1 and policy == "gain",
+            sentence="<b>because</b>",
+        )
+        for place, value in enumerate(figures)
+    )
+    return Replay(model="toy", policy=policy, metric="mae", better=better, steps=steps, trainings=())
+
+
+def compared(*replays):
+    return Comparison(replays, toy.spec("/nowhere").retraining, (datetime(2024, 2, 10, tzinfo=UTC),))
+
+
+def test_the_best_is_named_whichever_way_is_better():
+    lower = compared(lived("gain", [10, 8, 6]), lived("never", [10, 10, 10]))
+    higher = compared(lived("gain", [10, 8, 6], "higher"), lived("never", [10, 10, 10], "higher"))
+    assert sentence(lower).startswith("gain did best: mae 8 on average over 3 partitions, 2 better than never")
+    assert sentence(higher).startswith("never did best")
+
+
+def test_the_course_of_every_policy_is_on_one_scale():
+    assert courses(compared(lived("gain", [10, 8, 6]), lived("never", [10, 10, 20]))) == ["▃▂▁", "▃▃█"]
+    assert courses(compared(lived("gain", []))) == [""]
+
+
+def test_the_page_escapes_what_it_quotes_and_marks_the_change():
+    text = html(compared(lived("gain", [10, 8, 6]), lived("never", [10, 10, 10])))
+    assert "<b>because</b>" not in text
+    assert text.count("stroke-dasharray") == 1
+    assert "What gain trained" in text
