@@ -68,10 +68,10 @@ def test_every_check_says_what_is_true_when_it_passes(definitions):
 
 def test_each_model_has_sensors_for_what_arrives_and_all_else_looks_at_all_models_at_once(definitions):
     arrivals = {f"{spec.name}_new_data" for spec in declared()}
-    arrivals |= {f"{spec.name}_new_labels" for spec in declared() if spec.labels}
     sensors = {sensor.name: sensor for sensor in definitions.sensors}
     assert arrivals <= set(sensors)
-    assert {"retrain_on_decision", "performance_drop", "raise_alerts", "deliver_alerts"} <= set(sensors)
+    of_all = {"new_labels", "retrain_on_decision", "performance_drop", "overdue", "raise_alerts", "deliver_alerts"}
+    assert of_all <= set(sensors)
     assert not [name for name in set(sensors) - arrivals if any(spec.name in name for spec in declared())]
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 

@@ -12,6 +12,7 @@ from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
 RAW, VALIDATED = "raw_data", "validated_features"
+MODEL = "mlops/model"
 DATA_VERSION = "dagster/data_version"
 WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
@@ -129,10 +130,19 @@ def going_on(instance: dg.DagsterInstance, spec: ModelSpec) -> str | None:
 
     Nor has a run ended that a sensor asked for and Dagster is about to retry.
     """
-    tags = {"mlops/model": spec.name}
-    runs = instance.get_runs(dg.RunsFilter(tags=tags, statuses=list(GOING_ON)), limit=1)
-    if not runs:
-        retried = dg.RunsFilter(tags={**tags, WILL_RETRY: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
-        failed = instance.get_runs(retried, limit=LOOKED_AT)
-        runs = [run for run in failed if REQUEST in run.tags and RETRIED_BY not in run.tags]
-    return runs[0].run_id if runs else None
+    return _going_on(instance, {MODEL: spec.name}, 1, LOOKED_AT).get(spec.name)
+
+
+def all_going_on(instance: dg.DagsterInstance) -> dict[str, str]:
+    """The run of each model that has not ended, in two queries however many models there are."""
+    return _going_on(instance, {}, None, 10 * LOOKED_AT)
+
+
+def _going_on(
+    instance: dg.DagsterInstance, tags: Mapping[str, str], limit: int | None, looked_at: int
+) -> dict[str, str]:
+    runs = instance.get_runs(dg.RunsFilter(tags=dict(tags), statuses=list(GOING_ON)), limit=limit)
+    retried = dg.RunsFilter(tags={**tags, WILL_RETRY: "true"}, statuses=[dg.DagsterRunStatus.FAILURE])
+    failed = instance.get_runs(retried, limit=looked_at)
+    runs = [*(run for run in failed if REQUEST in run.tags and RETRIED_BY not in run.tags), *runs]
+    return {run.tags[MODEL]: run.run_id for run in runs if MODEL in run.tags}

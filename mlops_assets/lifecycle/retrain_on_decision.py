@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 import dagster as dg
 from pydantic import Field, ValidationError
@@ -61,8 +62,8 @@ def retrain_on_decision(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> d
     )
     def look(context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]) -> dg.SensorResult:
         """Look at the newest decision of every model."""
-        memory = _remembered(context.cursor)
-        looks = [_look(context.instance, spec, records, memory.asked.get(spec.name), clock()) for spec in specs]
+        memory, looking = _remembered(context.cursor), Looking(context.instance, records, clock())
+        looks = [looking.at(spec, memory.asked.get(spec.name)) for spec in specs]
         for each in looks:
             if each.asked and each.asked.given_up and each.asked != memory.asked.get(each.model):
                 context.log.error(f"{each.model}: {each.said}")
@@ -81,20 +82,49 @@ def _remembered(cursor: str | None) -> Memory:
         return Memory()
 
 
-def _look(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, before: Asked | None, now: datetime) -> Look:
-    try:
-        decision = records.get(RetrainingDecision, spec.name, DECISION)
-        if decision is None:
-            return Look(spec.name, "nothing is decided yet")
-        if reason := _nothing_to_do(spec, decision, records):
-            return Look(spec.name, reason)
-    except CorruptBytesError as error:
-        return Look(spec.name, str(error), before)
-    digest = decision.digest()[:16]
-    asked = before if before and before.decision == digest else None
-    if run_id := common.going_on(instance, spec):
-        return Look(spec.name, f"run {run_id} is going on; it is trained when that has ended", asked)
-    return _ask(instance, spec, decision, digest, asked, now)
+@dataclass
+class Looking:
+    """One look at all models."""
+
+    instance: dg.DagsterInstance
+    records: Records
+    now: datetime
+
+    @cached_property
+    def busy(self) -> dict[str, str]:
+        """The run of each model that is going on, asked for where a model needs it."""
+        return common.all_going_on(self.instance)
+
+    def at(self, spec: ModelSpec, before: Asked | None) -> Look:
+        """What is to be done about the newest decision of a model. `before` is what was asked for by the last look."""
+        try:
+            decision = self.records.get(RetrainingDecision, spec.name, DECISION)
+            if decision is None:
+                return Look(spec.name, "nothing is decided yet")
+            if reason := _nothing_to_do(spec, decision, self.records):
+                return Look(spec.name, reason)
+        except CorruptBytesError as error:
+            return Look(spec.name, str(error), before)
+        digest = decision.digest()[:16]
+        asked = before if before and before.decision == digest else None
+        if run_id := self.busy.get(spec.name):
+            return Look(spec.name, f"run {run_id} is going on; it is trained when that has ended", asked)
+        settled = self._settled(spec, decision, asked) if asked else None
+        return settled or _asking(spec, decision, Asked(decision=digest, attempt=asked.attempt + 1 if asked else 1))
+
+    def _settled(self, spec: ModelSpec, decision: RetrainingDecision, asked: Asked) -> Look | None:
+        """Why nothing is asked for again (yet), None where the last run came to nothing and has rested."""
+        because, request = _because(decision), _run_key(spec, decision, asked)
+        how = ending(self.instance, request)
+        if how == "verdict":
+            return Look(spec.name, f"{because} was asked for already", asked)
+        if how == "cancelled" or asked.attempt >= attempts(how):
+            reason = f"{because} is given up: {UNFINISHED[how]}; materialize trained_model"
+            return Look(spec.name, reason, asked.model_copy(update={"given_up": UNFINISHED[how]}))
+        again = (ended_at(self.instance, request) or self.now) + pause(asked.attempt)
+        if self.now < again:
+            return Look(spec.name, f"{because} came to nothing and is asked for again at {again:%H:%M:%S} UTC", asked)
+        return None
 
 
 def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, records: Records) -> str | None:
@@ -109,39 +139,21 @@ def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, records: Recor
     return None
 
 
-def _ask(
-    instance: dg.DagsterInstance,
-    spec: ModelSpec,
-    decision: RetrainingDecision,
-    digest: str,
-    asked: Asked | None,
-    now: datetime,
-) -> Look:
-    """A request for training, unless what was asked for before has come to a verdict or is given up."""
-    because = f"RETRAIN on {decision.partition}"
-    attempt = asked.attempt + 1 if asked else 1
-    if asked:
-        request = _run_key(spec, decision, asked)
-        how = ending(instance, request)
-        if how == "verdict":
-            return Look(spec.name, f"{because} was asked for already", asked)
-        if how == "cancelled" or asked.attempt >= attempts(how):
-            reason = f"{because} is given up: {UNFINISHED[how]}; materialize trained_model"
-            return Look(spec.name, reason, asked.model_copy(update={"given_up": UNFINISHED[how]}))
-        again = (ended_at(instance, request) or now) + pause(asked.attempt)
-        if now < again:
-            return Look(spec.name, f"{because} came to nothing and is asked for again at {again:%H:%M:%S} UTC", asked)
-    asking = Asked(decision=digest, attempt=attempt)
+def _asking(spec: ModelSpec, decision: RetrainingDecision, asking: Asked) -> Look:
     run_key = _run_key(spec, decision, asking)
     tags = {
-        "mlops/model": spec.name,
+        common.MODEL: spec.name,
         "mlops/reason": "decision",
         "mlops/because": decision.partition,
         REQUEST: run_key,
     }
     selection = [common.key(spec, asset) for asset in TRAINING]
     request = dg.RunRequest(run_key=run_key, tags=tags, asset_selection=selection)
-    return Look(spec.name, because, asking, request)
+    return Look(spec.name, _because(decision), asking, request)
+
+
+def _because(decision: RetrainingDecision) -> str:
+    return f"RETRAIN on {decision.partition}"
 
 
 def _run_key(spec: ModelSpec, decision: RetrainingDecision, asked: Asked) -> str:
