@@ -1,0 +1,40 @@
+"""A code location that holds the toy model and nothing else, on the home named by MLOPS_HOME."""
+
+import os
+import signal
+from typing import Any
+
+import dagster as dg
+from dagster._core.launcher.base import LaunchRunContext
+from dagster._core.launcher.sync_in_memory_run_launcher import SyncInMemoryRunLauncher
+
+from mlops_assets.defs.resources import resources
+from mlops_assets.lifecycle import lifecycle
+from mlops_assets_tests import toy
+
+DIES = "MLOPS_TEST_DIES"
+BEFORE, AFTER = "before the launch", "after the launch"
+VALIDATED_ONLY: dict[str, Any] = {"training": {"min_partitions": 100}}
+
+
+class Launcher(SyncInMemoryRunLauncher):
+    """Runs a run in the daemon's own process, which dies before or after it where the environment says so."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Run it."""
+        self._die_at(BEFORE)
+        super().launch_run(context)
+        self._die_at(AFTER)
+
+    def _die_at(self, point: str) -> None:
+        if os.environ.get(DIES) == point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    """The toy model, that validates what comes and never trains, with the sensor that looks for it."""
+    home = os.environ["MLOPS_HOME"]
+    wiring = resources(home, f"sqlite:///{home}/mlflow.db")
+    declared = lifecycle(toy.spec(f"{home}/landing", **VALIDATED_ONLY))
+    return dg.Definitions.merge(declared, dg.Definitions(resources=wiring, executor=dg.in_process_executor))

@@ -1,0 +1,53 @@
+"""Row 22: a second daemon on the same instance: refused by the lease, and what it would do without."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.fault(22), pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What two daemons did, with the lease and without."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "mlops_assets_tests.faults.doubled", str(tmp_path_factory.mktemp("two"))],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr[-5000:]
+    lines = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
+    return {line["kind"]: line for line in lines}
+
+
+def test_two_daemons_without_a_lease_start_runs_twice_in_spite_of_run_keys(told, record_figure):
+    control = told["control"]
+    record_figure(control=True, deliveries=control["deliveries"], duplicate_runs=control["duplicates"])
+    assert control["deliveries"] == 12
+    assert control["duplicates"] > 0
+
+
+def test_with_the_lease_one_of_them_is_refused_and_every_delivery_has_one_run(told, record_figure):
+    held = told["lease"]
+    record_figure(deliveries=held["deliveries"], duplicate_runs=held["duplicates"])
+    assert (held["deliveries"], held["runs"], held["duplicates"]) == (12, 12, 0)
+    assert held["refused"].startswith("The daemon of this instance is process ")
+
+
+def test_the_command_refuses_to_start_a_second_daemon_and_says_who_the_first_is(tmp_path):
+    environment = os.environ | {"MLOPS_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    environment.pop("DAGSTER_HOME", None)
+    workspace = tmp_path / "workspace.yaml"
+    workspace.write_text("load_from: []\n")
+    command = [sys.executable, "-m", "mlops_assets.cli", "daemon", "--workspace", str(workspace)]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
+        try:
+            while "Instance is configured with the following daemons" not in first.stdout.readline():
+                assert first.poll() is None
+            second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        finally:
+            first.kill()
+    assert second.returncode == 1
+    assert f"The daemon of this instance is process {first.pid} on" in second.stderr
