@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +30,7 @@ from mlops_assets.ml.planning import Memory, Request, State, plan_labels
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.blobs import Blobs
-from mlops_assets.resources.deliveries import Deliveries, Look
+from mlops_assets.resources.deliveries import Deliveries, Look, Stopwatch
 from mlops_assets.resources.landing import UnreachableSourceError
 
 EVERY_SECONDS = 15
@@ -55,7 +56,9 @@ class Seen:
     requests: tuple[dg.RunRequest, ...] = ()
 
 
-def new_labels(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorDefinition:
+def new_labels(
+    specs: Sequence[ModelSpec], clock: Clock = utc_now, stopwatch: Stopwatch = time.monotonic
+) -> dg.SensorDefinition:
     """One sensor for all models with late labels. While a run of a model is going on, that model waits."""
     late = [spec for spec in specs if spec.labels is not None]
 
@@ -69,9 +72,9 @@ def new_labels(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorD
     def look(context: dg.SensorEvaluationContext, deliveries: Deliveries, blobs: Blobs) -> dg.SensorResult:
         """Look into every source of labels, those first that the last look did not get to."""
         memories = _remembered(context.cursor)
-        known, begun, seen = dict(memories.models), clock(), []
+        known, begun, seen = dict(memories.models), stopwatch(), []
         waiting = _in_turn(late, memories.next)
-        while waiting and (not seen or (clock() - begun).total_seconds() < SECONDS_A_LOOK):
+        while waiting and (not seen or stopwatch() - begun < SECONDS_A_LOOK):
             spec = waiting.pop(0)
             seen.append(_look(context.instance, spec, deliveries, blobs, known.get(spec.name, Memory()), clock()))
         known |= {each.model: each.memory for each in seen}

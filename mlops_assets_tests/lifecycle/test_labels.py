@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from mlops_assets.ml.labels import LabelledPartition
+from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import late, toy
@@ -244,3 +245,29 @@ def test_training_never_sees_a_label_that_was_not_known_when_it_was_delivered(wo
     assert table["known"].max() <= moment
     assert labelled(opened).labelled == (known <= moment).sum()
     assert set(aside(opened)["rule"]) == {"is not later than its delivery"}
+
+
+@pytest.mark.parametrize("values", [(0, 1), ("few", "many"), (False, True)])
+def test_classes_that_come_late_are_learned_and_judged_as_what_they_are(workshop, tmp_path, values):
+    changes = {
+        "task": "binary",
+        "estimator": {"path": "sklearn.ensemble.HistGradientBoostingClassifier", "params": {"max_iter": 5}},
+        "evaluation": {"metric": "roc_auc", "replicates": 50},
+        "gates": [],
+    }
+    shop = late.open_shop(workshop, tmp_path, **changes)
+    shop.home.mkdir()
+    (shop.home / "mlflow.db").write_bytes(empty_database())
+    for month in toy.MONTHS[:4]:
+        validate(shop, month, late.rows(month).drop(columns="sales"))
+        frame = late.labels(month)
+        classes = np.array(values, dtype=object)[(frame["sales"] > 20).astype(int)]
+        late.deliver_labels(shop, month, frame.assign(sales=classes).head(290))
+    assert shop.run(toy.MONTHS[:3], LABELLING).success
+    assert run(shop).success
+    assert candidate(shop).classes == values
+    assert candidate(shop).fitted_rows == 580
+    assert shop.run(toy.MONTHS[3:4], (*LABELLING, "predictions", "performance_report")).success
+    report = shop.resources["records"].get(PerformanceReport, "toy", "performance_report", "2024-04-01")
+    assert (report.labelled, report.mature) == (290, True)
+    assert report.measured.value > 0.8

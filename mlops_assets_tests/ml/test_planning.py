@@ -7,8 +7,11 @@ from mlops_assets.ml.planning import (
     ATTEMPTS,
     ATTEMPTS_IN_OUTAGES,
     DECISION,
+    LABELLING,
+    LABELS,
     MAX_PARTITIONS,
     MONITORING,
+    PERFORMANCE,
     TRAINING,
     VALIDATION,
     Memory,
@@ -16,6 +19,7 @@ from mlops_assets.ml.planning import (
     attempts,
     pause,
     plan,
+    plan_labels,
     unlearned,
 )
 from mlops_assets.ml.spec import Partitions
@@ -268,3 +272,55 @@ def test_whatever_arrives_and_whatever_dies_each_delivery_is_asked_for_a_bounded
     assert len(set(keys)) == len(keys)
     assert max(asked.values(), default=0) <= ATTEMPTS
     assert all(held.get(key) == version or memory.given_up[key].version == version for key, version in found.items())
+
+
+def ask_labels(found, held=None, memory=None, validated=(), predicted=(), **state):
+    seen = State(found, held or {}, versions(*validated), reported={MONTHS[month - 1] for month in predicted}, **state)
+    return plan_labels(spec(), seen, memory or Memory(), POSITION)
+
+
+def test_labels_are_kept_joined_and_measured_as_far_as_their_rows_have_come():
+    decided = ask_labels(versions(1, 2, 3, 4), validated=(1, 2, 3), predicted=(3,))
+    assert spans(decided) == [(1, 2), (3,), (4,)]
+    assert [request.assets for request in decided.requests] == [
+        LABELLING,
+        (*LABELLING, PERFORMANCE, DECISION),
+        LABELLING[:1],
+    ]
+    assert {request.reason for request in decided.requests} == {"new_labels"}
+
+
+def test_labels_are_asked_for_once_and_again_when_they_change():
+    first = ask_labels(versions(1), validated=(1,))
+    held = versions(1)
+    assert ask_labels(versions(1), held, first.memory, validated=(1,)).requests == ()
+    [again] = ask_labels(versions(1, version="v2"), held, first.memory, validated=(1,)).requests
+    assert again.deliveries == versions(1, version="v2")
+    assert again.run_key != first.requests[0].run_key
+
+
+def test_labels_that_runs_died_on_are_given_up_by_themselves():
+    first = ask_labels(versions(1, 2), validated=(1, 2))
+    second = ask_labels(versions(1, 2), {}, first.memory, validated=(1, 2), died=first.requests)
+    assert spans(second) == [(1,), (2,)]
+    third = ask_labels(versions(1, 2), {}, second.memory, validated=(1, 2), died=second.requests[:1])
+    assert MONTHS[0] in third.left
+    assert "runs died on it" in third.left[MONTHS[0]]
+
+
+def test_where_labels_come_later_the_run_of_new_rows_joins_what_labels_there_are_and_trains_nothing():
+    [request] = ask(versions(1, 2, 3), learnable={}).requests
+    assert request.assets == (*VALIDATION, LABELS)
+    held = versions(1, 2, 3)
+    [monitored] = ask(versions(1, 2, 3, 4), held, learnable=held, champion=True).requests
+    assert monitored.assets == (*VALIDATION, LABELS, *MONITORING)
+
+
+def test_where_labels_come_later_training_is_asked_for_once_when_enough_can_be_learned_from():
+    held = versions(1, 2, 3)
+    assert ask(held, held, learnable=versions(1, 2), unlearned=lambda: [*held]).requests == ()
+    asked = ask(held, held, learnable=held, unlearned=lambda: [*held])
+    assert [request.assets for request in asked.requests] == [TRAINING]
+    assert ask(held, held, asked.memory, learnable=held, unlearned=lambda: [*held]).requests == ()
+    more = ask(held, held, asked.memory, learnable=versions(1, 2, 3, version="more"), unlearned=tuple)
+    assert more.requests == ()
