@@ -97,10 +97,10 @@ def simulated(name: str, seed: int, folder: Path) -> World:
 
 
 def world(name: str, spec: ModelSpec, rows: pd.DataFrame) -> World:
-    """The rows that honour the contract, with late labels declared."""
+    """The rows that honour the contract and ever get a label, with late labels declared."""
     contract = load_contract(spec.contract)
     rows = policies.honoured(contract, rows[[each for each in contract.columns if each in rows.columns]])
-    rows = rows.sort_values("event_time", kind="stable", ignore_index=True)
+    rows = rows.dropna(subset=[spec.target]).sort_values("event_time", kind="stable", ignore_index=True)
     spec = ModelSpec.model_validate({**spec.model_dump(mode="json"), "labels": LATE})
     return World(name, spec, rows, rows["event_time"].to_numpy("datetime64[ns]"))
 

@@ -73,9 +73,9 @@ def estimate(spec: ModelSpec, metric: str, expected: Expected, version: int, pas
     """The expectation, corrected and widened by how far off earlier ones were (oldest first), as an interval.
 
     The correction is what the version's own estimates were off on average, each weighing FADING times the one after it,
-    with one estimate that was right added. The error beyond sampling and learning is taken to be as large as theirs at
-    first, which counts as DOUBT estimates, and then what has been seen: the interval is Student's t with as many
-    degrees of freedom.
+    with one estimate that was right added; its own error is in the interval. The error beyond sampling and learning is
+    taken to be as large as theirs at first, which counts as DOUBT estimates, and then what has been seen: the interval
+    is Student's t with as many degrees of freedom.
     """
     from scipy.special import stdtrit
 
@@ -83,11 +83,13 @@ def estimate(spec: ModelSpec, metric: str, expected: Expected, version: int, pas
     distances, errors = (np.array([getattr(missed, name) for missed in past]) for name in ("distance", "error"))
     own = np.array([missed.version == version for missed in past], float)
     weights = own * FADING ** np.arange(len(past))[::-1]
-    shift = float((weights @ distances) / (weights.sum() + 1))
+    weights /= weights.sum() + 1
+    shift = float(weights @ distances)
     excess = float(((distances - shift * own) ** 2 - errors**2).sum())
     freedom = DOUBT + len(past)
     beyond = max(0.0, (DOUBT * expected.error**2 + excess) / freedom)
-    half = float(stdtrit(freedom, (1 + spec.evaluation.confidence) / 2)) * math.sqrt(expected.error**2 + beyond)
+    variance = (expected.error**2 + beyond) * (1 + float(weights @ weights))
+    half = float(stdtrit(freedom, (1 + spec.evaluation.confidence) / 2)) * math.sqrt(variance)
     least, most = _bounds(spec.task, metric)
     value, low, high = np.clip(expected.value + shift + np.array([0.0, -half, half]), least, most).tolist()
     return Estimate(value=value, low=low, high=high)
