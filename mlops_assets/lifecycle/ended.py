@@ -21,6 +21,7 @@ from mlops_assets.resources.alerts import Alerts
 
 TOLD_AS: Mapping[str, Kind] = {
     "has_not_drifted": "drift",
+    "moved_with_the_world": "drift",
     "has_usual_row_count": "unusual_volume",
 }
 TOLD_ELSEWHERE = {"performs_as_registered"}

@@ -55,7 +55,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         registry: Registry,
         tracking: Tracking,
         reports: Reports,
-    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
+    ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization | dg.AssetCheckResult]:
         """How far the rows lie from those that the champion learned from, whether that matters, and the likely cause.
 
         Judged over all rows, against the newest version that has been champion and was not fitted on the partition.
@@ -70,12 +70,14 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
             partition: _metadata(report, registry) | _saved(report, work.pages.get(partition), reports)
             for partition, report in work.judged.items()
         }
+        checks = [_has_not_drifted(work.judged), _moved_with_the_world(work.judged)]
         if work.refused:
             for partition, report in work.judged.items():
                 records.put(spec.name, "drift_report", report, partition)
             yield from common.materializations(asset_key, versions, metadata)
+            if work.judged:
+                yield from checks
             raise _refusal(spec, work)
-        checks = [_has_not_drifted(work.judged), _moved_with_the_world(work.judged)]
         yield from common.finish(context, asset_key, work.judged, versions, metadata, check_results=checks)
 
     return drift_report

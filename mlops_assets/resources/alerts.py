@@ -28,38 +28,45 @@ class Alerts(dg.ConfigurableResource):
 
     def raise_(self, alert: Alert) -> bool:
         """Keep an alert to be told, and return whether it is news. Safe to repeat: what was seen before is none."""
-        new, known = self._shelves.get(Alert, "new", alert.name), self._known(alert.name)
-        last = max((each.raised for each in (new, known.alert if known else None) if each is not None), default=None)
-        resolved = self._resolved(alert.name, known)
+        known = self._known(alert.name)
+        last, resolved = self._last_raised(alert.name, known), self._resolved(alert.name, known)
         if not is_news(alert.raised, last, resolved, timedelta(hours=self.again_hours)):
             return False
         self._shelves.put("new", alert.name, alert)
         return True
 
     def resolve(self, names: Iterable[str], at: datetime) -> None:
-        """The alerts of these names were over then. Of those that are not open nothing is said."""
+        """The alerts of these names were over then. Safe to repeat: what was raised since is not."""
         for name in sorted(set(names) & {*self._shelves.names("new"), *self._shelves.names("open")}):
-            over = self._shelves.get(Over, "resolved", name)
-            if over is None or over.at < at:
+            raised, over = self._last_raised(name, self._known(name)), self._shelves.get(Over, "resolved", name)
+            if raised is not None and raised <= at and (over is None or over.at < at):
                 self._shelves.put("resolved", name, Over(at=at))
 
     def hold(self, kinds: Sequence[Kind], alerts: Sequence[Alert], at: datetime) -> list[Alert]:
-        """These are all alerts of these kinds that are true now: raise them, resolve any other. Those that are news."""
-        true, prefixes = {alert.name for alert in alerts}, tuple(f"{kind}-" for kind in kinds)
-        self.resolve([name for name in self.open_names() if name.startswith(prefixes) and name not in true], at)
+        """These are all alerts of these kinds that are true now: raise them, resolve any other. Those that are news.
+
+        One that was raised by a clock that was ahead ends all the same when the clock is right again.
+        """
+        true = {alert.name for alert in alerts}
+        for known in self.open():
+            if known.alert.kind in kinds and known.alert.name not in true:
+                self._shelves.put("resolved", known.alert.name, Over(at=max(at, known.alert.raised)))
         return [alert for alert in alerts if self.raise_(alert)]
 
     def open_names(self) -> set[str]:
-        """The names of the alerts that are not over. Nothing is read for it."""
-        names = self._shelves.names
-        return {*names("new"), *names("open")} - set(names("resolved"))
+        """The names of the alerts that are not over."""
+        return {known.alert.name for known in self.open()}
 
     def open(self) -> list[Known]:
         """The alerts that are not over, newest first."""
-        told, new = self._shelves.all(Known, "open"), self._shelves.all(Alert, "new")
-        found = told | {name: Known(alert=alert, since=alert.raised) for name, alert in new.items() if name not in told}
-        over = set(self._shelves.names("resolved"))
-        return _newest_first(known for name, known in found.items() if name not in over)
+        found, over = self._shelves.all(Known, "open"), self._shelves.all(Over, "resolved")
+        for name, alert in self._shelves.all(Alert, "new").items():
+            before = found.get(name)
+            since = before.since if before and name not in over else alert.raised
+            found[name] = Known(alert=alert, since=since, times=before.times if before else 1)
+        return _newest_first(
+            known for name, known in found.items() if name not in over or over[name].at < known.alert.raised
+        )
 
     def past(self) -> list[Known]:
         """The alerts that are over, newest first."""
@@ -104,6 +111,10 @@ class Alerts(dg.ConfigurableResource):
 
     def _known(self, name: str) -> Known | None:
         return self._shelves.get(Known, "open", name) or self._shelves.get(Known, "past", name)
+
+    def _last_raised(self, name: str, known: Known | None) -> datetime | None:
+        new = self._shelves.get(Alert, "new", name)
+        return max(chain([new.raised] if new else [], [known.alert.raised] if known else []), default=None)
 
     def _resolved(self, name: str, known: Known | None) -> datetime | None:
         over = self._shelves.get(Over, "resolved", name)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from urllib.parse import unquote
 
 import dagster as dg
 import pytest
 
+from mlops_assets.lifecycle.alerting import raise_alerts
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets_tests import toy
 from mlops_assets_tests.toy import Workshop
@@ -124,6 +126,30 @@ def test_rows_that_were_not_validated_are_refused_by_name(shop):
     assert not result.success
     assert "toy/drift_report[2024-07-01]: there are no validated rows" in failure(result)
     assert reported(shop, "2024-06").verdict == "stable"
+
+
+def test_what_drifted_is_told_by_its_check_although_another_month_is_refused(shop):
+    result = judge(shop, "2024-05", "2024-07")
+    assert not result.success
+    told = {check.check_name: check for check in result.get_asset_check_evaluations()}
+    assert not told["has_not_drifted"].passed
+    assert set(told["has_not_drifted"].metadata["drifted"].value) == {"2024-05-01"}
+
+
+def test_drift_raises_one_alert_and_a_stable_month_ends_it(shop):
+    alerts, now = shop.resources["alerts"], lambda: datetime.now(UTC)
+
+    def kinds():
+        sensor = raise_alerts([shop.spec], now)
+        with dg.build_sensor_context(instance=shop.instance, resources={"alerts": alerts}) as context:
+            sensor.evaluate_tick(context)
+        return [known.alert.kind for known in alerts.open() if known.alert.about.endswith("has_not_drifted")]
+
+    judge(shop, "2024-05")
+    judge(shop, "2024-05")
+    assert kinds() == ["drift"]
+    judge(shop, "2024-06")
+    assert kinds() == []
 
 
 def test_the_same_rows_judged_twice_give_the_same_report(shop):

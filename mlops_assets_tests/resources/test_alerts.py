@@ -147,6 +147,20 @@ def test_what_failed_was_well_and_failed_again_before_it_was_told_is_open(desk):
     assert desk.alerts.open() == []
 
 
+def test_what_came_back_is_open_before_it_is_told_and_an_end_that_is_seen_again_ends_it_not(desk):
+    desk.alerts.raise_(alert())
+    desk.deliver()
+    desk.alerts.resolve([alert().name], START + HOUR)
+    desk.alerts.raise_(alert(at=START + 2 * HOUR))
+    assert desk.alerts.open_names() == {alert().name}
+    desk.alerts.resolve([alert().name], START + HOUR)
+    assert desk.alerts.open_names() == {alert().name}
+    desk.deliver()
+    desk.alerts.resolve([alert().name], START + HOUR)
+    desk.deliver()
+    assert [known.since for known in desk.alerts.open()] == [START + 2 * HOUR]
+
+
 def test_what_is_not_open_cannot_be_over(desk):
     desk.alerts.resolve([alert().name], START)
     assert desk.alerts.raise_(alert(at=START - HOUR))
@@ -163,6 +177,15 @@ def test_all_that_is_true_now_is_raised_and_the_rest_is_over(desk):
     assert desk.alerts.open_names() == {second.name, drifted.name}
     assert desk.alerts.hold(("given_up",), [], START + HOUR) == []
     assert desk.alerts.open_names() == {drifted.name}
+
+
+def test_what_is_true_no_more_is_over_although_the_clock_was_set_back(desk):
+    desk.alerts.hold(("given_up",), [alert(kind="given_up", at=START + DAY)], START + DAY)
+    desk.deliver()
+    desk.alerts.hold(("given_up",), [], START)
+    assert desk.alerts.open() == []
+    desk.deliver()
+    assert len(desk.alerts.past()) == 1
 
 
 def test_without_a_channel_alerts_are_kept_and_seen(desk):
