@@ -1,9 +1,8 @@
 """How often a broken feed is called upstream, and how often a changed world is. Run: python -m benchmarks.causes.
 
 Each seed draws a partition, and for each change a column and a size; the change is put into the rows, and the cause
-asked for with the six partitions before and the one a year ago. The rule was made on seeds 0 to 39 of the five other
-sets; the seeds from 1000 on and the whole of air_quality_uci were first looked at when it stood (docs/benchmarks.md says
-what was changed since). With --whole
+asked for with the six partitions before and the one a year ago. The rule was made on seeds below 40 of the five
+other sets; the seeds from 1000 on and the whole of air_quality_uci were first looked at when it stood. With --whole
 every partition is looked at as it came, of the simulated worlds those that the demo ships.
 """
 
