@@ -13,8 +13,7 @@ from pydantic import Field, ValidationError
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.arrivals import Clock, utc_now
 from mlops_assets.lifecycle.endings import REQUEST, ended_at, ending
-from mlops_assets.lifecycle.retraining import DECISION
-from mlops_assets.ml.planning import TRAINING, UNFINISHED, attempts, pause
+from mlops_assets.ml.planning import DECISION, TRAINING, UNFINISHED, attempts, pause
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.training import Candidate

@@ -16,6 +16,7 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, gather, stale
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.planning import DECISION
 from mlops_assets.ml.policies import policy
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision, TrainingFacts, Verdict
@@ -28,7 +29,6 @@ from mlops_assets.resources.records import Record, Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
-DECISION = "retraining_decision"
 CURRENT = "champion_stands_on_current_data"
 SHOWN = 3
 DECIDERS = [f"mlops_assets.ml.{name}" for name in ("evidence", "gain", "policies", "prospects", "retraining")]
