@@ -46,6 +46,10 @@ def test_what_was_measured_and_decided_stands_beside_what_was_trained_and_the_me
     assert ["2024-01, retrained", "19.06", "35.5 (better)", "v2"] in rows
 
 
+def test_it_says_where_alerts_are_seen(printed):
+    assert "mlops-assets alerts\n" in printed(Line("toy", "2024-01"))
+
+
 def test_a_home_that_has_played_everything_says_how_to_begin_again(printed):
     assert "remove it to begin again" in printed()
 
