@@ -40,8 +40,8 @@ LONGEST_NOTE = 300
 class Line:
     """A line of the closing table: what became of a delivery, or of a decision to learn again.
 
-    By `metric`, `measured` is what the champion had on the delivery, `candidate` and `champion` what both had on the same
-    rows. `wrong` says that something failed which should have worked.
+    By `metric`, `measured` is what the champion had on the delivery, `candidate` and `champion` what both had on the
+    same rows. `wrong` says that something failed which should have worked.
     """
 
     model: str

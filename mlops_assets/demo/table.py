@@ -47,10 +47,10 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
         console.print(f"  {dagster}/assets/{model}/registered_version", soft_wrap=True)
         console.print(f"  {dagster}/assets/{model}/drift_report", soft_wrap=True)
         console.print(f"  {dagster}/assets/{model}/retraining_decision", soft_wrap=True)
-    ours = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
-    console.print(f"See what a person would be told: [bold]{ours} alerts[/bold]", soft_wrap=True)
+    tool = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
+    console.print(f"See what a person would be told: [bold]{tool} alerts[/bold]", soft_wrap=True)
     if simulated:
-        console.print(f"Let the sensor see a new file: [bold]{ours} deliver bike_demand[/bold]", soft_wrap=True)
+        console.print(f"Let the sensor see a new file: [bold]{tool} deliver bike_demand[/bold]", soft_wrap=True)
     console.print(f"What the runs printed is in {home / 'demo.log'}.", style="dim", soft_wrap=True)
 
 
