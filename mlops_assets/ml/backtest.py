@@ -100,7 +100,7 @@ class Replay(Value):
         due = {
             place + later
             for change in changes
-            for place in [sum(step.first < change for step in self.steps) - 1]
+            for place in [sum(step.first.date() <= change.date() for step in self.steps) - 1]
             for later in range(within + 1)
         }
         true = sum(place in due for place in raised)

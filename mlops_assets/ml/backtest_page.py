@@ -114,8 +114,11 @@ def _pictures(compared: Comparison) -> list[str]:
 
 def _changed(step: Step, steps: Sequence[Step], compared: Comparison) -> bool:
     """Whether a declared change falls into the partition."""
-    later = [each.first for each in steps if each.first > step.first]
-    return any(step.first <= change and (not later or change < min(later)) for change in compared.changes)
+    begins = [each.first.date() for each in steps if each.first > step.first]
+    return any(
+        step.first.date() <= change.date() and (not begins or change.date() < min(begins))
+        for change in compared.changes
+    )
 
 
 def _decisions(replay: Replay) -> Html:

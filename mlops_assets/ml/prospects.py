@@ -12,7 +12,7 @@ from mlops_assets.ml.gain import Belief, Gained, Prior, Seen, belief, share
 from mlops_assets.ml.retraining import Case, TrainingFacts
 
 SIGHT = 24
-LIKELY = 0.8
+LIKELY = 0.9
 
 
 @dataclass(frozen=True)
