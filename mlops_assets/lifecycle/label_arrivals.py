@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
@@ -23,11 +23,11 @@ from mlops_assets.lifecycle.arrivals import (
 )
 from mlops_assets.lifecycle.common import VALIDATED, data_versions
 from mlops_assets.lifecycle.data import lifecycle_job
-from mlops_assets.lifecycle.endings import finished_steps
+from mlops_assets.lifecycle.endings import Ending, finished_steps
 from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.ml.labels import source_of
-from mlops_assets.ml.planning import Memory, Request, State, plan_labels
-from mlops_assets.ml.spec import ModelSpec, Value
+from mlops_assets.ml.planning import Memory, Plan, Request, State, plan_labels
+from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Look, Stopwatch
@@ -40,9 +40,13 @@ NO_BATCH = "its rows have not come; it is fetched when they have"
 
 
 class Memories(Value):
-    """What is remembered between two looks, by model; and the model that the next look begins with."""
+    """What is remembered between two looks, by model; and the model that the next look begins with.
+
+    `settled` is the digest of what lay in a source when nothing of it was left to ask for.
+    """
 
     models: dict[str, Memory] = Field(default_factory=dict)
+    settled: dict[str, str] = Field(default_factory=dict)
     next: str | None = None
 
 
@@ -54,6 +58,7 @@ class Seen:
     told: str
     memory: Memory
     requests: tuple[dg.RunRequest, ...] = ()
+    settled: str | None = None
 
 
 def new_labels(
@@ -72,13 +77,17 @@ def new_labels(
     def look(context: dg.SensorEvaluationContext, deliveries: Deliveries, blobs: Blobs) -> dg.SensorResult:
         """Look into every source of labels, those first that the last look did not get to."""
         memories = _remembered(context.cursor)
-        known, begun, seen = dict(memories.models), stopwatch(), []
+        known, settled, begun, seen = dict(memories.models), dict(memories.settled), stopwatch(), []
         waiting = _in_turn(late, memories.next)
         while waiting and (not seen or stopwatch() - begun < SECONDS_A_LOOK):
             spec = waiting.pop(0)
-            seen.append(_look(context.instance, spec, deliveries, blobs, known.get(spec.name, Memory()), clock()))
-        known |= {each.model: each.memory for each in seen}
-        cursor = Memories(models=known, next=waiting[0].name if waiting else None).model_dump_json()
+            memory = known.get(spec.name, Memory())
+            each = _look(context.instance, spec, deliveries, blobs, memory, settled.pop(spec.name, None), clock())
+            known[spec.name] = each.memory
+            settled |= {} if each.settled is None else {spec.name: each.settled}
+            seen.append(each)
+        following = waiting[0].name if waiting else None
+        cursor = Memories(models=known, settled=settled, next=following).model_dump_json()
         requests = [request for each in seen for request in each.requests]
         told = _told(seen, len(waiting))
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else told, cursor=cursor)
@@ -101,35 +110,54 @@ def _in_turn(specs: Sequence[ModelSpec], first: str | None) -> list[ModelSpec]:
 
 
 def _look(
-    instance: dg.DagsterInstance, spec: ModelSpec, deliveries: Deliveries, blobs: Blobs, memory: Memory, now: datetime
+    instance: dg.DagsterInstance,
+    spec: ModelSpec,
+    deliveries: Deliveries,
+    blobs: Blobs,
+    memory: Memory,
+    settled: str | None,
+    now: datetime,
 ) -> Seen:
-    """Look into one source. One that is down stops no other."""
-    if busy := common.going_on(instance, spec):
-        return Seen(spec.name, f"run {busy} is going on; labels are looked at when it has ended", memory)
+    """Look into one source. One that is down stops no other; one that is as it was costs no question to Dagster."""
     ended = without_verdict(instance, spec, memory, RAW_LABELS, _rest)
-    if again := after_the_pause(instance, ended["outage"], now):
-        return Seen(spec.name, f"a service did not answer in the last run; the next is at {again} UTC", memory)
     tried = frozenset(partition for each in ended.values() for request in each for partition in request.deliveries)
     try:
         found = deliveries.look(source_of(spec), blobs, now, memory, tried)
     except (UnreachableSourceError, UnreadableFileError) as error:
-        return Seen(spec.name, f"the source of labels cannot be looked into: {error}", memory)
+        return Seen(spec.name, f"the source of labels cannot be looked into: {error}", memory, settled=settled)
+    seen, digest = {"growing": found.growing, "looked_to": found.looked_to}, digest_of(found.versions)
+    if not memory.asked and digest == settled:
+        return Seen(spec.name, said(found, Plan((), memory)), memory.model_copy(update=seen), settled=settled)
+    if busy := common.going_on(instance, spec):
+        return Seen(spec.name, f"run {busy} is going on; labels are looked at when it has ended", memory)
+    if again := after_the_pause(instance, ended["outage"], now):
+        return Seen(spec.name, f"a service did not answer in the last run; the next is at {again} UTC", memory)
     keys = _known_batches(instance, spec, found)
-    held, validated = (data_versions(instance, spec, asset) for asset in (RAW_LABELS, VALIDATED))
-    state = State(
+    decided = plan_labels(spec, _state(instance, spec, found, memory, ended), memory, position(spec, keys))
+    requests = tuple(run_request(spec, request) for request in decided.requests)
+    left = decided.memory.model_copy(update=seen)
+    done = not requests and digest == digest_of(found.versions)
+    return Seen(spec.name, said(found, decided), left, requests, settled=digest if done else None)
+
+
+def _state(
+    instance: dg.DagsterInstance,
+    spec: ModelSpec,
+    found: Look,
+    memory: Memory,
+    ended: Mapping[Ending, tuple[Request, ...]],
+) -> State:
+    held = data_versions(instance, spec, RAW_LABELS)
+    return State(
         found=found.versions,
         held=held,
-        validated=validated,
+        validated=data_versions(instance, spec, VALIDATED),
         reported=frozenset(data_versions(instance, spec, "predictions")),
         died=ended["died"],
         outages=ended["outage"],
         cancelled=ended["cancelled"],
+        by_hand=frozenset(key for key, each in memory.given_up.items() if held.get(key) == each.version),
     )
-    by_hand = frozenset(key for key, each in memory.given_up.items() if held.get(key) == each.version)
-    decided = plan_labels(spec, replace(state, by_hand=by_hand), memory, position(spec, keys))
-    left = decided.memory.model_copy(update={"growing": found.growing, "looked_to": found.looked_to})
-    requests = tuple(run_request(spec, request) for request in decided.requests)
-    return Seen(spec.name, said(found, decided), left, requests)
 
 
 def _rest(instance: dg.DagsterInstance, spec: ModelSpec, request: Request) -> Request | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
+from mlops_assets.lifecycle.label_arrivals import Memories
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.training import Candidate
@@ -208,6 +209,36 @@ def test_a_run_that_died_is_asked_for_once_more(workshop, tmp_path):
     shop.instance.add_run(dg.DagsterRun(job_name="toy_lifecycle", tags=second.tags, status=dg.DagsterRunStatus.FAILURE))
     assert labels.look() == []
     assert "runs died on it 2 times" in labels.said
+
+
+def test_a_source_that_is_as_it_was_costs_no_question_and_a_change_is_seen_all_the_same(workshop, tmp_path):
+    shop = late.open_shop(workshop, tmp_path)
+    late.deliver_labels(shop, "2024-01")
+    labels = Daemon(shop, sensor="new_labels")
+    assert len(labels.settle()) == 1
+    assert Memories.model_validate_json(labels.cursor).settled.keys() == {"toy"}
+    assert labels.look() == []
+    late.deliver_labels(shop, "2024-01", late.labels("2024-01").head(7), "more")
+    assert len(labels.look()) == 1
+    assert Memories.model_validate_json(labels.cursor).settled == {}
+
+
+def test_labels_of_a_batch_wait_until_its_rows_have_made_it_known(workshop, tmp_path):
+    def source(folder):
+        return {"uri": str(folder), "files": ["{partition}.csv"], "settle_seconds": 0}
+
+    landing, folder = tmp_path / "home" / "landing", tmp_path / "home" / "labels"
+    changes = late.declared(folder, source=source(folder))
+    shop = workshop(**changes, source=source(landing), partitions={"every": "batch"})
+    for place, frame in ((landing, late.rows("2024-01").drop(columns="sales")), (folder, late.labels("2024-01"))):
+        place.mkdir(parents=True)
+        frame.to_csv(place / "first.csv", index=False)
+    labels = Daemon(shop, sensor="new_labels")
+    assert labels.settle() == []
+    assert "Waiting: first: its rows have not come; it is fetched when they have." in labels.said
+    assert len(Daemon(shop).settle()) == 1
+    assert [request.partition_key for request in labels.settle()] == ["first"]
+    assert shop.resources["records"].get(LabelledPartition, "toy", "labels", "first").labelled == 300
 
 
 def test_without_late_labels_the_sensor_has_nothing_to_do(workshop):
