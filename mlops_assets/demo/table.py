@@ -56,7 +56,14 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
 
 def _table(model: str, lines: Sequence[Line]) -> Table:
     metric = next((line.metric for line in lines if line.metric), "nothing measured")
-    table = Table(title=f"{model}, {metric}", title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(
+        title=f"{model}, {metric}",
+        title_justify="left",
+        title_style="bold",
+        box=SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
     for column in COLUMNS:
         table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
     for line in lines:

@@ -213,4 +213,6 @@ def _picture(decision: RetrainingDecision) -> str:
                 trained=trained.get(each.partition),
             )
         )
-    return charts.timeline(moments, f"{evidence.metric} over partitions, {decision.policy}: {decision.verdict}")
+    first = next((index for index, each in enumerate(moments) if each.value is not None or each.trained), 0)
+    title = f"{evidence.metric} over partitions, {decision.policy}: {decision.verdict}"
+    return charts.timeline(moments[first:], title)

@@ -103,7 +103,8 @@ def timeline(moments: Sequence[Moment], title: str = "") -> str:
 
     A figure that is only expected is a hollow dot; the naive guess is dashed; green trainings made a champion.
     """
-    known = [b for each in moments for b in (each.value, each.baseline) if b is not None and math.isfinite(b)]
+    values, naive = ([_finite(each[field]) for each in moments] for field in (1, 2))
+    known = [value for value in (*values, *naive) if value is not None]
     ticks = _ticks(min(known, default=0), max(known, default=1))
     left, right, top, bottom = 72, WIDTH - 32, 52, 216
     step = (right - left) / (len(moments) or 1)
@@ -113,17 +114,17 @@ def timeline(moments: Sequence[Moment], title: str = "") -> str:
         if each.trained is not None:
             colour = GREEN if each.trained == "champion" else MUTED
             parts.append(_line(x(index), top, x(index), bottom, colour, 2, 'stroke-dasharray="2 3"'))
-    parts += _path([(x(i), y(m.baseline)) for i, m in enumerate(moments) if m.baseline is not None], MUTED, dashed=True)
-    parts += _path([(x(i), y(m.value)) for i, m in enumerate(moments) if m.value is not None], BLUE)
-    every = math.ceil(len(moments) / 8) or 1
-    for index, each in enumerate(moments):
-        if each.value is not None:
-            parts.append(_dot(x(index), y(each.value), 3.5, CARD if each.expected else BLUE))
+    parts += _path([(x(index), y(value)) for index, value in enumerate(naive) if value is not None], MUTED, dashed=True)
+    parts += _path([(x(index), y(value)) for index, value in enumerate(values) if value is not None], BLUE)
+    every = math.ceil(len(moments) / 7) or 1
+    for index, (each, value) in enumerate(zip(moments, values, strict=True)):
+        if value is not None:
+            parts.append(_dot(x(index), y(value), 3.5, CARD if each.expected else BLUE))
         if each.verdict:
             parts.append(_text(x(index), bottom + 18, each.verdict[0], "middle", VERDICTS.get(each.verdict, INK), 600))
         if index % every == 0:
             parts.append(_text(x(index), bottom + 34, _short(each.label, 10), anchor="middle", colour=MUTED))
-    legend = "R retrain   W wait   F fix upstream   N need labels   dotted upright: a training (green: new champion)"
+    legend = "R retrain, W wait, F fix upstream, N need labels; dotted: trained (green: champion)"
     return _card(286, title, [*parts, _text(left, bottom + 56, legend, colour=MUTED)])
 
 
@@ -135,24 +136,25 @@ def courses(
     title: str = "",
 ) -> str:
     """Several figures over partitions, oldest first, with a dot where one is marked; dotted lines at `upright`."""
-    known = [value for line in lines.values() for value in line if value is not None and math.isfinite(value)]
+    drawn = {name: [_finite(value) for value in line] for name, line in lines.items()}
+    known = [value for line in drawn.values() for value in line if value is not None]
     ticks = _ticks(min(known, default=0), max(known, default=1))
     left, right, top, bottom = 72, WIDTH - 32, 52, 252
     step = (right - left) / (len(labels) or 1)
     x, y = (lambda index: left + step * (index + 0.5)), _scale(ticks[0], ticks[-1], bottom, top)
     parts = _y_axis(ticks, left, right, top, bottom)
     parts += [_line(x(place), top, x(place), bottom, INK, 1.5, 'stroke-dasharray="2 3"') for place in upright]
-    for place, (name, line) in enumerate(lines.items()):
+    for place, (name, line) in enumerate(drawn.items()):
         colour, row, column = LINES[place % len(LINES)], place // 4, place % 4
         parts += _path([(x(i), y(value)) for i, value in enumerate(line) if value is not None], colour)
         parts += [
-            _dot(x(i), y(value), 3.5, colour)
+            f'<circle cx="{x(i):.1f}" cy="{y(value):.1f}" r="3.5" fill="{colour}" stroke="{CARD}"/>'
             for i, value in enumerate(line)
             if value is not None and marked.get(name, [False] * len(line))[i]
         ]
         under, over = left + 140 * column, bottom + 46 + 18 * row
         parts += [_line(under, over, under + 18, over, colour, 3), _text(under + 24, over + 4, _short(name, 16))]
-    every = math.ceil(len(labels) / 8) or 1
+    every = math.ceil(len(labels) / 6) or 1
     parts += [
         _text(x(index), bottom + 18, _short(label, 10), anchor="middle", colour=MUTED)
         for index, label in enumerate(labels)
@@ -296,6 +298,10 @@ def _line(x1: float, y1: float, x2: float, y2: float, colour: str, width: float,
 def _dot(x: float, y: float, radius: float, fill: str = BLUE) -> str:
     edge = CARD if fill == BLUE else BLUE
     return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{fill}" stroke="{edge}"/>'
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
 
 
 def _path(points: Sequence[tuple[float, float]], colour: str, *, dashed: bool = False) -> list[str]:

@@ -38,12 +38,14 @@ def test_a_delivery_has_a_row_and_its_notes_below(printed):
 
 
 def test_what_was_measured_and_decided_stands_beside_what_was_trained_and_the_metric_above(printed):
-    judged = Line("toy", "2024-01", drift="drifted (70%)", metric="mae", measured="35.5", decision="RETRAIN")
-    trained = Line("toy", "2024-01, retrained", metric="mae", candidate="19.06", champion="35.5 (better)", version="v2")
+    judged = Line("toy", "2024-01-01, corrected", drift="drifted (70%)", metric="mae", measured="35.5")
+    judged.decision = "FIX_UPSTREAM"
+    trained = Line("toy", "2024-01-01, retrained", candidate="19.0632", champion="0.7661 (undecided)")
+    trained.version = "v2, challenger"
     rows = [re.split(r" {2,}", line.strip()) for line in printed(judged, trained).splitlines()]
     assert ["toy, mae"] in rows
-    assert ["2024-01", "drifted (70%)", "35.5", "RETRAIN"] in rows
-    assert ["2024-01, retrained", "19.06", "35.5 (better)", "v2"] in rows
+    assert ["2024-01-01, corrected", "drifted (70%)", "35.5", "FIX_UPSTREAM"] in rows
+    assert ["2024-01-01, retrained", "19.0632", "0.7661 (undecided)", "v2, challenger"] in rows
 
 
 def test_it_says_where_alerts_are_seen(printed):

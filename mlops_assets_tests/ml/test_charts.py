@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.ml import charts
-from mlops_assets.ml.charts import Point
+from mlops_assets.ml.charts import Moment, Point
 
 NASTY = '</text><script>alert(1)</script>"&'
 SVG = "{http://www.w3.org/2000/svg}"
@@ -123,10 +123,40 @@ def test_markdown_carries_the_picture_and_a_harmless_caption():
 
 
 def test_courses_draw_a_line_for_each_and_a_dot_where_one_is_marked():
-    lines = {NASTY: [1.0, None, 3.0, 4.0], "flat": [2.0, 2.0, 2.0, 2.0]}
+    lines = {NASTY: [1.0, None, math.nan, 4.0], "flat": [2.0, 2.0, 2.0, 2.0]}
     drawn = charts.courses(list("abcd"), lines, {"flat": [False, True, False, True]}, [2], NASTY)
     assert "script" not in tags(drawn)
     assert drawn.count("<polyline") == 2
     assert drawn.count("<circle") == 2
     assert {"a", "b", "c", "d", "flat"} <= set(texts(drawn))
     assert charts.courses([], {}, {}).endswith("</svg>")
+
+
+figures = st.none() | st.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 1000)
+odd = st.sampled_from([math.nan, math.inf, -math.inf])
+moments = st.builds(
+    Moment,
+    st.text(max_size=20),
+    figures | odd,
+    figures | odd,
+    st.booleans(),
+    st.sampled_from([None, "RETRAIN", "WAIT"]),
+    st.sampled_from([None, "champion", "challenger"]),
+)
+
+
+@given(st.lists(moments, max_size=12), st.text())
+@settings(max_examples=60, deadline=None)
+def test_a_timeline_is_drawn_for_any_figures_and_names(known, title):
+    drawn = charts.timeline(known, title)
+    assert "script" not in tags(drawn)
+    assert 'points="nan' not in drawn
+    assert drawn.count("<circle") == sum(each.value is not None and math.isfinite(each.value) for each in known)
+
+
+def test_a_timeline_marks_trainings_and_the_verdict_on_each_partition():
+    drawn = charts.timeline([Moment("p1", 3.0, 6.0, verdict="WAIT"), Moment("p2", 5.0, 6.0, verdict="RETRAIN")])
+    trained = charts.timeline([Moment("p1", 3.0), Moment("p2", 4.0, trained="champion")])
+    assert {"W", "R", "p1", "p2"} <= set(texts(drawn))
+    assert (drawn.count("<polyline"), trained.count("<polyline")) == (2, 1)
+    assert (drawn.count('dasharray="2 3"'), trained.count('dasharray="2 3"')) == (0, 1)
