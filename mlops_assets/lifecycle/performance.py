@@ -358,11 +358,11 @@ def _over_partitions(spec: ModelSpec, known: Mapping[str, PerformanceReport]) ->
     points = [
         Point(each.partition, found.value, found.low, found.high, settled=each.mature)
         for each in newest
-        if (found := each.measured) is not None
+        if (found := each.measured or each.estimated) is not None
     ]
     metric = spec.evaluation.metric
     better = "nearer to zero" if metric == "bias" else METRICS[spec.task][metric]
-    return charts.line(points, f"{metric} over partitions ({better} is better; hollow: not mature)")
+    return charts.line(points, f"{metric} over partitions ({better} is better; hollow: not mature, or estimated)")
 
 
 def _check(spec: ModelSpec, made: Mapping[str, PerformanceReport]) -> dg.AssetCheckResult:
