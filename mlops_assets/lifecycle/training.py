@@ -16,6 +16,7 @@ from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
+from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.spec import ModelSpec
@@ -75,6 +76,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         tracking: Tracking,
     ) -> Iterator[dg.MaterializeResult]:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
+        import_what_stores_models()
         try:
             parts = learnable(spec, records, spec.training.widest)
             labels = labels_of(spec, records, parts)
