@@ -285,6 +285,30 @@ def test_nothing_is_asked_for_while_a_run_of_the_model_is_going_on(ticks):
     assert len(ticking.tick()) == 1
 
 
+def test_a_run_of_another_model_is_not_waited_for(ticks):
+    ticking = ticks(*DRIFTED)
+    running = dg.DagsterRun(
+        job_name="other_lifecycle", status=dg.DagsterRunStatus.STARTED, tags={"mlops/model": "other"}
+    )
+    ticking.shop.instance.add_run(running)
+    assert len(ticking.tick()) == 1
+
+
+def test_a_run_that_dagster_is_about_to_retry_is_going_on_and_its_retry_is_what_counts(ticks):
+    ticking = ticks(*DRIFTED)
+    instance = ticking.shop.instance
+    [asked] = ticking.tick()
+    died = ticking.end(asked, "failed")
+    instance.add_run_tags(died.run_id, {"dagster/will_retry": "true"})
+    ticking.now += timedelta(hours=1)
+    assert ticking.tick() == []
+    assert f"run {died.run_id} is going on" in ticking.said
+    ticking.end(asked, "success")
+    instance.add_run_tags(died.run_id, {"dagster/auto_retry_run_id": "the run above"})
+    assert ticking.tick() == []
+    assert "was asked for already" in ticking.said
+
+
 def test_a_record_that_was_changed_stops_its_own_model_only(ticks):
     ticking = ticks(*DRIFTED)
     other = ticking.shop.spec.model_copy(update={"name": "other"})
