@@ -93,7 +93,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         yield dg.MaterializeResult(
             value=candidate,
             data_version=dg.DataVersion(candidate.model_sha256),
-            metadata=_metadata(candidate, fitted, run) | _tried(choice),
+            metadata={**_metadata(candidate, fitted, run), **_tried(choice)},
             check_results=[dg.AssetCheckResult(check_name=STANDS, passed=True)],
         )
 

@@ -260,7 +260,7 @@ class Life:
     def live(self, part: ValidatedPartition) -> Step:
         """The day on which a partition comes."""
         self.seen[part.partition] = part
-        told = self._look(part) if self.champion else {}
+        told = self._look(self.champion, part) if self.champion else {}
         self._learn_labels(part.last)
         if self.champion is None:
             enough = len(self._labelled(part.last)) >= self.spec.training.min_partitions
@@ -270,9 +270,8 @@ class Life:
         done = self._train(part) if decision.verdict == "RETRAIN" else {}
         return Step(partition=part.partition, first=part.first, **told, **done)
 
-    def _look(self, part: ValidatedPartition) -> dict[str, Any]:
+    def _look(self, version: Version, part: ValidatedPartition) -> dict[str, Any]:
         """What the champion of this moment says of a new partition. Its labels are kept until they are known."""
-        version = self.champion
         look = self.history.look(self.spec, version.made, part)
         self.drift[part.partition] = look.drift.model_copy(update={"version": version.number})
         report = look.performance

@@ -105,9 +105,12 @@ def _seen(case: Case) -> list[Seen]:
     found = []
     for reign, (training, successor) in enumerate(zip(case.champions, [*case.champions[1:], None], strict=True)):
         if training.partition in case.keys:
-            later = [facts for facts in case.between(training, successor) if facts.mature and facts.measured]
             figures = [(0, training.holdout.value, training.baseline)]
-            figures += [(case.age_of(facts, training), facts.measured.value, facts.baseline) for facts in later]
+            figures += [
+                (case.age_of(facts, training), facts.measured.value, facts.baseline)
+                for facts in case.between(training, successor)
+                if facts.mature and facts.measured
+            ]
             found += _course(reign, figures, case.evidence.better)
     return found
 
