@@ -242,7 +242,7 @@ def _isotonic(means: np.ndarray, weights: np.ndarray) -> np.ndarray:
     At a cell it is the largest, over all starts up to there, of the smallest mean of a run that reaches the cell.
     """
     runs = np.triu(np.ones((len(means), len(means)), bool))
-    sums, total = np.pad(np.cumsum(means * weights), (1, 0)), np.pad(np.cumsum(weights), (1, 0))
+    sums, total = np.cumsum([0.0, *(means * weights)]), np.cumsum([0.0, *weights])
     run = (sums[1:] - sums[:-1, None]) / np.where(runs, total[1:] - total[:-1, None], 1)
     smallest = np.minimum.accumulate(np.where(runs, run, np.inf)[:, ::-1], axis=1)[:, ::-1]
     return np.where(runs, smallest, -np.inf).max(axis=0)
