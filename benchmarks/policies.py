@@ -328,17 +328,14 @@ def row(label: str, name: str, replayed: Replay, both: Compared) -> str:
 
 def steady(folder: Path, kept: Path | None) -> None:
     """Streams in which nothing changes: what the default policy does in 24 partitions after the first version."""
-    streams = {
-        "simulated": simulated(),
-        "bike, shuffled": shuffled(*bike(folder)),
-        "market, shuffled": shuffled(*market(folder)),
-    }
+    streams = {"simulated": simulated()} | {f"{name}, shuffled": shuffled(*made(folder)) for name, made in SETS.items()}
     for name, (spec, rows) in streams.items():
         lived = history(spec, rows, OnDisk(kept / name) if kept else None)
         found = by_gain(spec, lived)
         judged = [step for step in found.steps if step.verdict is not None][:24]
         trained, alarms = sum(step.trained for step in judged), sum(step.alarm for step in judged)
-        print(f"| {name} | {len(judged)} | {trained} | {alarms} |", flush=True)
+        gains = [float(f"{each.gain.value:.3g}") for each in found.trainings if each.gain][:trained]
+        print(f"| {name} | {len(judged)} | {trained} | {alarms} | {gains} |", flush=True)
 
 
 def simulated() -> tuple[ModelSpec, pd.DataFrame]:
