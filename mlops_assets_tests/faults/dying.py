@@ -95,12 +95,18 @@ def executions(home: Path) -> dict[str, Any]:
         return {"executions": started, "runs": Counter(run.status.value for run in runs)}
 
 
-def prepare(home: Path) -> None:
+def shipped(home: Path) -> Path:
     """An instance as it is shipped, but that runs in the daemon's process and gives up starts after a minute."""
     folder = instance.prepare(str(home))
     config = folder / "dagster.yaml"
     text = config.read_text().replace("start_timeout_seconds: 600", "start_timeout_seconds: 60")
     config.write_text(text + LAUNCHER)
+    return folder
+
+
+def prepare(home: Path) -> None:
+    """A home on which a daemon has run before, with deliveries that nobody has looked for."""
+    shipped(home)
     rounds(home, 1)
     for month in APART:
         toy.deliver(home / "landing", month)
