@@ -1,7 +1,7 @@
 """The sensor that starts one run for each new or corrected delivery. What it decides by is in ml/planning.py."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -48,6 +48,7 @@ def utc_now() -> datetime:
 
 def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -> dg.SensorDefinition:
     """The sensor of one model. While a run of the model is going on it waits, so runs never race each other."""
+    quiet = Quiet()  # a cache: what it holds can be found out again
 
     @dg.sensor(
         name=f"{spec.name}_new_data",
@@ -63,10 +64,12 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         records: dg.ResourceParam[Records],
     ) -> dg.SensorResult | dg.SkipReason:
         """Look into the source, and ask for what is new."""
-        instance = context.instance
+        instance, memory = context.instance, _remembered(context.cursor)
+        events = None if memory.asked else newest_events(instance, spec)
+        if quiet.may_hold(context.cursor, events) and deliveries.look(spec, blobs, clock(), memory) == quiet.seen:
+            return quiet.answer
         if busy := going_on(instance, spec):
             return dg.SkipReason(f"Run {busy} of {spec.name} is going on; deliveries are looked at when it has ended.")
-        memory = _remembered(context.cursor)
         ended = without_verdict(instance, spec, memory, RAW, _rest)
         if again := after_the_pause(instance, ended["outage"], clock()):
             return dg.SkipReason(
@@ -86,9 +89,40 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         if decided.requests and (left := unasked(seen, decided)):
             context.log.warning(" ".join(left))
         cursor = decided.memory.model_copy(update={"growing": seen.growing, "looked_to": seen.looked_to})
-        return _result(spec, seen, decided, cursor)
+        return quiet.keep(events, seen, _result(spec, seen, decided, cursor))
 
     return look
+
+
+@dataclass
+class Quiet:
+    """The newest look that found nothing to do. While nothing has changed that it looked at, its answer holds.
+
+    Many models look every few seconds, and nearly always nothing has changed: one query says so.
+    """
+
+    events: Mapping[dg.AssetKey, int | None] | None = None
+    seen: Look | None = None
+    answer: dg.SensorResult = field(default_factory=dg.SensorResult)
+
+    def may_hold(self, cursor: str | None, events: Mapping[dg.AssetKey, int | None] | None) -> bool:
+        """Whether nothing has happened to the model's assets since, and the sensor remembers the same."""
+        return events is not None and events == self.events and cursor == self.answer.cursor
+
+    def keep(
+        self, events: Mapping[dg.AssetKey, int | None] | None, seen: Look, answer: dg.SensorResult
+    ) -> dg.SensorResult:
+        """Remember an answer that time alone does not change."""
+        self.events = None if answer.run_requests or seen.waiting else events
+        self.seen, self.answer = seen, answer
+        return answer
+
+
+def newest_events(instance: dg.DagsterInstance, spec: ModelSpec) -> dict[dg.AssetKey, int | None]:
+    """The number of the newest event of each of the model's assets that a look depends on, in one query."""
+    assets = (RAW, VALIDATED, *MONITORING, *TRAINING, *((LABELS,) if spec.labels else ()))
+    records = instance.get_asset_records([key(spec, asset) for asset in assets])
+    return {each.asset_entry.asset_key: each.asset_entry.last_materialization_storage_id for each in records}
 
 
 def _remembered(cursor: str | None) -> Memory:

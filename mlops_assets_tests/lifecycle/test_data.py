@@ -1,8 +1,10 @@
 import sqlite3
+from contextlib import contextmanager
 from datetime import timedelta
 
 import dagster as dg
 import pytest
+from sqlalchemy import Engine, event
 
 from mlops_assets.ml.planning import MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.sources import Delivery
@@ -333,3 +335,37 @@ def test_an_object_store_is_home_and_source(workshop, monkeypatch):
         assert [span(each) for each in daemon.settle([*VALIDATION])] == [("2024-01-01", "2024-02-01")]
         assert daemon.look() == []
         assert f"2 deliveries in {bucket}/landing" in daemon.said
+
+
+def test_a_look_at_which_nothing_has_changed_says_the_same_in_one_query(shop, daemon):
+    toy.deliver(shop.landing, "2024-01")
+    assert len(daemon.settle()) == 1
+    assert daemon.look() == []
+    said = daemon.said
+    with recorded_queries() as queries:
+        assert daemon.look() == []
+    assert daemon.said == said
+    assert any("asset_keys" in query for query in queries)
+    assert [query for query in queries if "FROM runs" in query or "FROM asset_event_tags" in query] == []
+    for change in (
+        lambda: toy.deliver(shop.landing, "2024-03"),
+        lambda: toy.deliver(shop.landing, "2024-01", toy.rows("2024-01", seed=1)),
+        lambda: shop.instance.wipe_assets([dg.AssetKey(["toy", "raw_data"])]),
+    ):
+        change()
+        assert len(daemon.settle()) >= 1
+
+
+@contextmanager
+def recorded_queries():
+    """The statements that reach any database."""
+    queries = []
+
+    def note(connection, cursor, statement, parameters, context, executemany):
+        queries.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield queries
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
