@@ -4,23 +4,31 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
+from mlops_assets_tests.end_to_end.server import dev_server
 
-@pytest.mark.timeout(600)
-def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_does(tmp_path):
-    home = tmp_path / "home"
-    variables = os.environ | {"MLOPS_HOME": str(home)}
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """Where the demo was played, and how it ended."""
+    folder = tmp_path_factory.mktemp("demo")
+    variables = os.environ | {"MLOPS_HOME": str(folder / "home")}
     for name in ("DAGSTER_HOME", "MLOPS_LANDING", "MLFLOW_TRACKING_URI"):
         variables.pop(name, None)
-    played = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "mlops_assets.cli", "demo", "--months", "4"],
-        env=variables, cwd=tmp_path, capture_output=True, text=True, timeout=550, check=False,
+        env=variables, cwd=folder, capture_output=True, text=True, timeout=550, check=False,
     )  # fmt: skip
-    said = played.stdout
-    assert played.returncode == 0, said + played.stderr
+    return folder / "home", ended
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_does(played):
+    home, ended = played
+    said = ended.stdout
+    assert ended.returncode == 0, said + ended.stderr
     assert "9 from 2011-01-01" in said
     assert "46 from 1996-05-06" in said
     assert re.search(r"2011-12-01 +7\d\d +\d+ *\n", said), "the dirty month is refused"
@@ -33,5 +41,18 @@ def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_do
     assert "1997-05-12: RETRAIN: 2 of the newest 3 drift reports since the last training are drifted" in said
     assert "http://127.0.0.1:3000/assets/bike_demand/retraining_decision" in said
     assert (home / "demo.log").stat().st_size > 0
-    assert "DEBUG" not in said + played.stderr
-    assert sorted(Path(home / "reports").iterdir())
+    assert "DEBUG" not in said + ended.stderr
+    assert sorted((home / "reports").iterdir())
+
+
+@pytest.mark.timeout(600)
+def test_dev_opens_on_all_that_the_demo_did_and_does_none_of_it_again(played, tmp_path):
+    home, _ = played
+    with dev_server(home, tmp_path / "dev.log") as server:
+        before = server.runs()
+        for sensor in ("bike_demand_new_data", "electricity_price_new_data", "retrain_on_decision"):
+            tick = server.wait_for_ticks(sensor, 1)[0]
+            assert tick["status"] == "SKIPPED", tick
+        assert server.runs() == before
+    assert {run["tags"]["mlops/model"] for run in before} == {"bike_demand", "electricity_price"}
+    assert len(before) >= 16
