@@ -65,7 +65,7 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
     ) -> dg.SensorResult | dg.SkipReason:
         """Look into the source, and ask for what is new."""
         instance, memory = context.instance, _remembered(context.cursor)
-        events = None if memory.asked else newest_events(instance, spec)
+        events = None if memory.asked else quiet.happened(instance, spec)
         if quiet.may_hold(context.cursor, events) and deliveries.look(spec, blobs, clock(), memory) == quiet.seen:
             return quiet.answer
         if busy := going_on(instance, spec):
@@ -98,12 +98,21 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
 class Quiet:
     """The newest look that found nothing to do. While nothing has changed that it looked at, its answer holds.
 
-    Many models look every few seconds, and nearly always nothing has changed: one query says so.
+    Many models look every few seconds, and nearly always nothing has happened anywhere: one small query says so.
     """
 
+    newest: int | None = None
+    current: Mapping[dg.AssetKey, int | None] | None = None
     events: Mapping[dg.AssetKey, int | None] | None = None
     seen: Look | None = None
     answer: dg.SensorResult = field(default_factory=dg.SensorResult)
+
+    def happened(self, instance: dg.DagsterInstance, spec: ModelSpec) -> Mapping[dg.AssetKey, int | None]:
+        """The number of the newest event of each asset that a look depends on."""
+        newest = instance.event_log_storage.get_maximum_record_id()
+        if self.current is None or newest != self.newest:
+            self.newest, self.current = newest, newest_events(instance, spec)
+        return self.current
 
     def may_hold(self, cursor: str | None, events: Mapping[dg.AssetKey, int | None] | None) -> bool:
         """Whether nothing has happened to the model's assets since, and the sensor remembers the same."""
