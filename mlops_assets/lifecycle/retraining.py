@@ -61,7 +61,7 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
         before = records.get(RetrainingDecision, spec.name, DECISION)
         known = before.evidence.trainings if before else ()
         both = [partition for partition in outdated if partition in newest]
-        evidence = gather(spec, _watched(spec, records), learned, known, both)
+        evidence = gather(spec, watched(spec, records), learned, known, both)
         decided = policy(spec.retraining).decide(evidence, spec.retraining)
         decision = decided.model_copy(update={"past": _past(before, decided)})
         if newest:
@@ -108,7 +108,7 @@ def _champion(spec: ModelSpec, registry: Registry) -> Candidate:
     return champion
 
 
-def _watched(spec: ModelSpec, records: Records) -> Watched:
+def watched(spec: ModelSpec, records: Records) -> Watched:
     """The newest partitions. Batches are in no order until they are read: all of them."""
     keys = records.partitions(spec.name, VALIDATED)
     newest = keys if spec.partitions.every == "batch" else keys[-depth(spec) :]

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
+from mlops_assets.lifecycle.retraining import watched
+from mlops_assets.ml.evidence import depth
 from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
-from mlops_assets_tests import toy
+from mlops_assets.resources.records import Records
+from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle.daemon import Daemon
 from mlops_assets_tests.toy import Workshop
 
@@ -153,3 +156,13 @@ def test_a_correction_that_validation_refuses_makes_nothing_stale(workshop):
     assert shop.run((), (DECISION,)).success
     assert decided(shop).evidence.stale == ()
     assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
+
+
+def test_what_is_read_does_not_grow_with_the_history(tmp_path):
+    spec, records = toy.spec(tmp_path), Records(root=str(tmp_path))
+    months = [f"{year}-{month:02}" for year in range(2000, 2010) for month in range(1, 13)]
+    for month in months:
+        records.put("toy", "validated_features", evidence.validated(month), f"{month}-01")
+        records.put("toy", "drift_report", evidence.drift(month, "stable"), f"{month}-01")
+    found = watched(spec, records)
+    assert list(found.validated) == list(found.drift) == [f"{month}-01" for month in months[-depth(spec) :]]
