@@ -14,9 +14,13 @@ from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle import lifecycle
 from mlops_assets_tests import toy
 
-DIES = "MLOPS_TEST_DIES"
+DIES, DAILY = "MLOPS_TEST_DIES", "MLOPS_TEST_DAILY"
 BEFORE, AFTER = "before the launch", "after the launch"
-VALIDATED_ONLY: dict[str, Any] = {"training": {"min_partitions": 100}}
+VALIDATED_ONLY: dict[str, Any] = {"training": {"min_partitions": 1000}}
+DAYS: dict[str, Any] = {
+    "partitions": {"every": "daily", "start": "2024-01-01", "end": "2025-01-01"},
+    "source": {"uri": "landing", "files": ["shop-{partition:%Y-%m-%d}.csv"], "settle_seconds": 0},
+}
 
 
 class Launcher(SyncInMemoryRunLauncher):
@@ -39,5 +43,6 @@ def defs() -> dg.Definitions:
     """The toy model, that validates what comes and never trains, with the sensor that looks for it."""
     home = os.environ["MLOPS_HOME"]
     wiring = resources(home, f"sqlite:///{home}/mlflow.db")
-    declared = lifecycle(toy.spec(f"{home}/landing", **VALIDATED_ONLY))
+    days = {**DAYS, "source": {**DAYS["source"], "uri": f"{home}/landing"}} if os.environ.get(DAILY) else {}
+    declared = lifecycle(toy.spec(f"{home}/landing", **VALIDATED_ONLY, **days))
     return dg.Definitions.merge(declared, dg.Definitions(resources=wiring, executor=dg.in_process_executor))
