@@ -10,6 +10,7 @@ from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.label_arrivals import new_labels
 from mlops_assets.lifecycle.labels import labels
 from mlops_assets.lifecycle.monitoring import monitoring
+from mlops_assets.lifecycle.overdue import overdue
 from mlops_assets.lifecycle.performance import performance
 from mlops_assets.lifecycle.performance_drop import performance_drop
 from mlops_assets.lifecycle.registration import registration
@@ -24,6 +25,7 @@ WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
     new_labels,
     retrain_on_decision,
     performance_drop,
+    overdue,
     raise_alerts,
     deliver_alerts,
 )
