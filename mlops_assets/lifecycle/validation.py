@@ -158,7 +158,7 @@ def _column_schema(contract: Any) -> Any:
 
 
 def _honours(inspection: Inspection) -> dg.AssetCheckResult:
-    """Passes when no partition was refused for what its rows hold; says in numbers what was quarantined all the same."""
+    """Passes when no partition was refused for what its rows hold; says in numbers what was quarantined anyway."""
     made = inspection.quarantined.values()
     broken = {each: reason for each, reason in inspection.refused.items() if each not in inspection.unusual}
     return dg.AssetCheckResult(
