@@ -26,7 +26,6 @@ LOOK_SECONDS = 5
 LIMIT_SECONDS, DAEMON_LIMIT_SECONDS = 90, 60  # a daemon gives a sign every 30 s, and a look may take 60
 STEP_SECONDS = 30
 INTERVALS = 3
-LONGEST = 300
 DAEMON, SENSORS, STORAGE, ONE = "the daemon", "its sensors", "the storage", "one"
 SENTENCES = {
     STORAGE: "The instance's storage could not be read for {seconds}.",
@@ -136,7 +135,7 @@ def sight(instance: dg.DagsterInstance, watch: Watch, now: float) -> Sight:
         failures = _failures(instance, states)
     except (exc.SQLAlchemyError, OSError) as error:
         return Sight({**watch.seen, STORAGE: Sign(None)}, [type(error).__name__])
-    errors = [_first_line(each) for beat in heartbeats.values() for each in beat.errors or ()]
+    errors = [_cause(each) for beat in heartbeats.values() for each in beat.errors or ()]
     signs = {f"daemon {name}": Sign(beat.timestamp) for name, beat in heartbeats.items()}
     newest = Sign(max((beat.timestamp for beat in heartbeats.values()), default=None), DAEMON_LIMIT_SECONDS)
     return Sight({STORAGE: Sign(now), DAEMON: newest, **signs, **sensor_signs(states)}, failures + errors)
@@ -164,7 +163,7 @@ def _failures(instance: dg.DagsterInstance, states: Iterable[InstigatorState]) -
     for state, data in _running(states):
         if data.last_tick_timestamp and data.last_tick_success_timestamp is None:
             ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1)
-            found = [f"{state.instigator_name}: {_first_line(tick.error)}" for tick in ticks if tick.error]
+            found = [f"{state.instigator_name}: {_cause(tick.error)}" for tick in ticks if tick.error]
             if found:
                 return found
     return []
@@ -178,11 +177,11 @@ def _running(states: Iterable[InstigatorState]) -> Iterator[tuple[InstigatorStat
             yield state, state.instigator_data
 
 
-def _first_line(error: SerializableErrorInfo) -> str:
-    """The first line of the innermost error."""
+def _cause(error: SerializableErrorInfo) -> str:
+    """The name of the innermost error. What it says may hold rows or secrets: it is read in the UI."""
     while error.cause:
         error = error.cause
-    return error.message.strip().partition("\n")[0][:LONGEST]
+    return f"{error.cls_name or 'an unknown error'}."
 
 
 def _iso(moment: datetime) -> str:

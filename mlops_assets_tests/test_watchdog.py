@@ -171,7 +171,7 @@ def test_storage_is_read_with_the_error_of_a_failing_sensor(instance):
     failing = state("shop_new_data", 1000.0, None)
     instance.add_instigator_state(failing)
     instance.add_instigator_state(state("toy_new_data", 1000.0, 1001.0))
-    inner = SerializableErrorInfo("ConnectionError: refused\n  more", [], "ConnectionError")
+    inner = SerializableErrorInfo("ConnectionError: postgresql://user:secret@host", [], "ConnectionError")
     instance.create_tick(
         TickData(
             instigator_origin_id=failing.instigator_origin_id,
@@ -185,7 +185,7 @@ def test_storage_is_read_with_the_error_of_a_failing_sensor(instance):
     )
     instance.add_daemon_heartbeat(DaemonHeartbeat(900.0, "SENSOR", "id", []))
     found = sight(instance, Watch(), 0.0)
-    assert found.errors == ["shop_new_data: ConnectionError: refused"]
+    assert found.errors == ["shop_new_data: ConnectionError."]
     assert found.signs[DAEMON] == Sign(900.0, 60)
     assert found.signs[SENSORS] == Sign(1001.0)
     assert found.signs["sensor shop_new_data"] == Sign(None)
