@@ -29,7 +29,9 @@ from mlops_assets.demo.player import Player
 from mlops_assets.lifecycle.common import GOING_ON
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import Value, digest_of
 from mlops_assets.ml.training import Candidate
@@ -204,6 +206,7 @@ class Life:
         judged = {asset: records.get(kind, "toy", asset) for asset, kind in JUDGED.items()}
         candidate = records.get(Candidate, "toy", "trained_model")
         champion = registry.champion("toy")
+        decision = records.get(RetrainingDecision, "toy", "retraining_decision")
         return {
             "bytes": sum(len(blobs.read(file.sha256)) for each in deliveries.values() for file in each.files),
             "rows": {asset: self._rows(asset) for asset in PARTITIONED},
@@ -214,6 +217,8 @@ class Life:
             "aliases": registry._aliases("toy"),
             "champion_predicts": champion and self._predicted(registry.candidate(champion)),
             "drift": sorted(self._drift(records, registry)),
+            "measured": sorted(records.all(PerformanceReport, "toy", "performance_report")),
+            "decided": decision and decision.partition,
             "mlflow_runs": self._mlflow_runs(),
             "orphans": self._orphans(),
         }

@@ -11,8 +11,9 @@ from collections import Counter
 
 import pytest
 
-KILLS = int(os.environ.get("MLOPS_KILLS", "8"))
-PUBLISHED = ("bytes", "rows", "candidate", "candidate_predicts", "aliases", "champion_predicts", "drift", "judged")
+KILLS = int(os.environ.get("MLOPS_KILLS", "12"))
+MODEL = ("candidate", "candidate_predicts", "aliases", "champion_predicts")
+PUBLISHED = ("bytes", "rows", *MODEL, "drift", "judged", "measured", "decided")
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,9 @@ def test_every_step_was_killed_in_the_middle(trials):
         "raw_data",
         "validation",
         "drift_report",
+        "predictions",
+        "performance_report",
+        "retraining_decision",
         "trained_model",
         "evaluation_report",
         "registered_version",
