@@ -36,7 +36,7 @@ from mlops_assets_tests.sinks import Sink, http_sink
 
 MODEL = "electricity_price"
 HISTORY = 46
-QUIET_SECONDS, LONGEST_SECONDS, DAEMON_LOOKS = 18, 420, 4
+QUIET_SECONDS, LONGEST_SECONDS, DAEMON_LOOKS = 24, 420, 4
 Run = dict[str, Any]
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
