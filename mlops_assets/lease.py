@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event, Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -79,13 +79,22 @@ def _file_lease(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            stream.seek(0)
-            holder, _, since = stream.read().partition("\n")
+            holder, _, since = _written(stream).partition("\n")
             raise HeldError(holder or "another process", since or "just now") from None
         stream.truncate(0)
         stream.write(f"{process_name()}\n{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC")
         stream.flush()
         yield
+
+
+def _written(stream: TextIO) -> str:
+    """What the holder wrote about itself, which it does in the moment after it took the lock."""
+    for _ in range(10):
+        stream.seek(0)
+        if text := stream.read():
+            return text
+        time.sleep(0.1)
+    return ""
 
 
 @dataclass
