@@ -27,7 +27,7 @@ from mlops_assets_tests import toy
 from mlops_assets_tests.faults.dying import BETWEEN, LIBRARIES, QUIET, daemon, rounds
 from mlops_assets_tests.faults.killing import forked
 
-ROUNDS = 4
+ROUNDS, SECONDS = 4, 120
 PROCESSES = multiprocessing.get_context("fork")
 
 
@@ -57,8 +57,6 @@ def look(home: Path, guard: Any, together: Barrier, first: bool) -> None:
         except HeldError as error:
             (home / "refused").write_text(str(error))
             together.wait()
-        finally:
-            together.abort()  # once both are through, or as soon as one of them breaks
 
 
 def deliver_again(home: Path, made: dg.DagsterInstance, turn: int) -> None:
@@ -73,8 +71,9 @@ def trial(home: Path, guard: Any) -> dict[str, Any]:
     """How many runs each delivery got from two daemons."""
     os.environ[settings.HOME.name] = str(home)
     forked(lambda: str(instance.prepare(str(home))))
+    (home / "landing").mkdir()
     forked(lambda: rounds(home, 1))
-    together = PROCESSES.Barrier(2)
+    together = PROCESSES.Barrier(2, timeout=SECONDS)
     daemons = [PROCESSES.Process(target=look, args=(home, guard, together, first)) for first in (True, False)]
     for each in daemons:
         each.start()
