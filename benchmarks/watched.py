@@ -134,11 +134,9 @@ class Loop:
 
 def kill(server: DevServer, words: str) -> int:
     """Kill -9 the processes under the server whose command line holds `words`; how many there were."""
-    found = [
-        child
-        for child in psutil.Process(server.process.pid).children(recursive=True)
-        if words in " ".join(child.cmdline())
-    ]
+    children = psutil.Process(server.process.pid).children(recursive=True)
+    alive = [child for child in children if child.status() != psutil.STATUS_ZOMBIE]
+    found = [child for child in alive if words in " ".join(child.cmdline())]
     for child in found:
         os.kill(child.pid, signal.SIGKILL)
     return len(found)
@@ -169,7 +167,7 @@ def _first_sitting(loop: Loop, weeks: int) -> list[Run]:
         if weeks == DAEMON_KILLED - 1:
             loop.send(loop.week(DAEMON_KILLED))
             time.sleep(DAEMON_LOOKS)
-            kill(server, "dagster._daemon")
+            kill(server, "mlops_assets.cli daemon")
     return runs
 
 
@@ -216,7 +214,7 @@ def _kill_run(server: DevServer) -> int:
     while time.monotonic() < deadline and not any(run["status"] == "STARTED" for run in server.runs()):
         time.sleep(0.2)
     time.sleep(2)
-    return kill(server, "execute_run")
+    return kill(server, "spawn_main")
 
 
 def _told(loop: Loop, number: int, what: str, runs: list[Run]) -> list[Run]:
