@@ -70,6 +70,7 @@ def deliver_again(home: Path, made: dg.DagsterInstance, turn: int) -> None:
 def trial(home: Path, guard: Any) -> dict[str, Any]:
     """How many runs each delivery got from two daemons."""
     os.environ[settings.HOME.name] = str(home)
+    os.environ.pop(settings.DAGSTER_HOME.name, None)
     forked(lambda: str(instance.prepare(str(home))))
     (home / "landing").mkdir()
     forked(lambda: rounds(home, 1))
@@ -101,10 +102,12 @@ def main(folder: Path) -> None:
     """With the lease, and without it."""
     warnings.simplefilter("ignore")
     os.environ[settings.HOME.name] = str(folder)
+    os.environ.pop(settings.DAGSTER_HOME.name, None)
     for name in LIBRARIES:
         importlib.import_module(name)
     for name, guard in (("lease", lease), ("control", unguarded)):
         os.environ[settings.HOME.name] = str(folder / name)
+        os.environ.pop(settings.DAGSTER_HOME.name, None)
         sys.stdout.write(json.dumps({"kind": name, **trial(folder / name, guard)}) + "\n")
         sys.stdout.flush()
 

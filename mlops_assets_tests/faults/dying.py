@@ -162,6 +162,7 @@ def main(folder: Path) -> None:
         importlib.import_module(name)
     home, kept = folder / "home", folder / "kept"
     os.environ[settings.HOME.name] = str(home)
+    os.environ.pop(settings.DAGSTER_HOME.name, None)
     forked(lambda: prepare(home))
     shutil.copytree(home, kept)
     for point in (*TICK_POINTS, *DEQUEUE_POINTS):

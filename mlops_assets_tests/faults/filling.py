@@ -115,6 +115,7 @@ def main(home: Path, days: int) -> None:
     """Killed at each point once; then gone on with until it is over."""
     warnings.simplefilter("ignore")
     os.environ[settings.HOME.name] = str(home)
+    os.environ.pop(settings.DAGSTER_HOME.name, None)
     os.environ[shop.DAILY] = "yes"
     for name in LIBRARIES:
         importlib.import_module(name)

@@ -115,7 +115,7 @@ def test_the_order_of_files_does_not_matter():
         {"sale": [4], "sales": [9.0]},
     ]
     found = [kept(judged(*order).settled) for order in permutations(files)]
-    assert all(each == {1: 1.0, 2: 2.0, 4: 9.0} for each in found)
+    assert all(each == {1: 1.0, 2: 2.0, 3: 4.0, 4: 9.0} for each in found)
 
 
 def test_a_label_is_known_since_the_earlier_state_that_held_the_same_one():
