@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.alerts import Alert
+from mlops_assets.ml.alerts import Alert, Kind
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import ChannelError
 
@@ -26,6 +26,7 @@ LOOK_SECONDS = 5
 LIMIT_SECONDS, DAEMON_LIMIT_SECONDS = 90, 60  # a daemon gives a sign every 30 s, and a look may take 60
 STEP_SECONDS = 30
 INTERVALS = 3
+KINDS: tuple[Kind, ...] = ("silent_daemon",)
 DAEMON, SENSORS, STORAGE, ONE = "the daemon", "its sensors", "the storage", "one"
 SENTENCES = {
     STORAGE: "The instance's storage could not be read for {seconds}.",
@@ -226,8 +227,9 @@ def _hold(alerts: Alerts, found: Sequence[Alert], wall: datetime, say: Callable[
     """What of it is news. That it cannot be kept or told for the moment is said, and no reason to stop looking."""
     news: list[Alert] = []
     try:
-        news = alerts.hold(["silent_daemon"], found, wall)
-        alerts.deliver(lambda: wall)
+        news = alerts.hold(KINDS, found, wall)
+        for wrong in alerts.deliver(lambda: wall, kinds=KINDS).unreadable:
+            say(wrong)
     except (ChannelError, OSError) as error:
         say(f"{type(error).__name__}: {error}")
     return news

@@ -22,8 +22,9 @@ from dagster._core.scheduler.instigation import (
 from dagster._daemon.types import DaemonHeartbeat
 from dagster._utils.error import SerializableErrorInfo
 
-from mlops_assets import watchdog
+from mlops_assets import settings, watchdog
 from mlops_assets.resources.alerts import Alerts
+from mlops_assets.resources.channels import Channel
 from mlops_assets.watchdog import DAEMON, SENSORS, STORAGE, Sight, Sign, Time, Watch, sensor_signs, sight
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
@@ -248,3 +249,36 @@ def test_what_was_open_when_a_watch_began_is_over_when_all_is_well(instance, tmp
     assert len(alerts.open()) == 1
     watchdog.watch(instance, alerts, print, clocks.time, looks=38)
     assert alerts.open() == []
+
+
+def silent_watch(instance, alerts, say, looks=19):
+    """A watch over a daemon that gives no sign but its first."""
+    instance.add_daemon_heartbeat(DaemonHeartbeat(0.0, "SENSOR", "id", []))
+    watchdog.watch(instance, alerts, say, Clocks({}).time, looks=looks)
+
+
+def test_the_watch_leaves_alerts_of_other_kinds_to_the_round_that_knows_their_owners(instance, tmp_path, monkeypatch):
+    alerts, told = Alerts(root=str(tmp_path / "home"), ui="http://ui"), []
+    channel = Channel("shop", frozenset({"team:shop"}), "json://127.0.0.1:9")
+    monkeypatch.setenv(settings.ALERTS.name, "shop[team:shop]=json://127.0.0.1:9")
+    failed = watched(300, daemon=100)[0][1].model_copy(update={"kind": "failed_run", "model": "toy"})
+    alerts.raise_(failed)
+    silent_watch(instance, alerts, print)
+    assert [telling.message.kind for telling in alerts.tellings(9)] == ["silent_daemon"]
+
+    def tell(_, note):
+        told.append(note.subject)
+        return True, "told"
+
+    alerts.deliver(lambda: NOON, {"toy": "team:shop"}, to=lambda: [channel], tell=tell)
+    assert told == ["toy: a run failed"]
+
+
+def test_a_damaged_record_is_said_and_the_watch_goes_on(instance, tmp_path):
+    alerts, said = Alerts(root=str(tmp_path / "home"), ui="http://ui"), []
+    silent_watch(instance, alerts, said.append)
+    [path] = (tmp_path / "home/records/_alerts/open").glob("*.json")
+    path.write_text("{")
+    silent_watch(instance, alerts, said.append)
+    assert [line for line in said if "is not a record any more" in line] != []
+    assert len(alerts.open()) == 1

@@ -73,6 +73,7 @@ def raise_alerts(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.Senso
         for kind, number, run, at in _ended(context.instance, seen):
             ended = EndedRun.read(context.instance, run, at, by_name, alerts)
             alerts.resolve(ended.over(), at)
+            alerts.resolve_of(ended.passed(), at, ended.covers)
             raised += [alert for alert in ended.raised() if alerts.raise_(alert)]
             seen = seen.model_copy(update={"newest": seen.newest | {kind: number}})
             if time.monotonic() > until:

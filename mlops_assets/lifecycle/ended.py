@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 import dagster as dg
@@ -12,12 +12,15 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.events import DagsterEvent, RunFailureReason
 
-from mlops_assets.lifecycle.common import WILL_RETRY, partitions_definition
+from mlops_assets.lifecycle.common import VALIDATED, WILL_RETRY, partitions_definition
 from mlops_assets.lifecycle.endings import CHECK_FAILED, REQUEST, ending_of
 from mlops_assets.ml.alerts import Alert, Kind, name_of
 from mlops_assets.ml.planning import DECISION, TRAINING
 from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.alerts import Alerts
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.records import Records
 
 TOLD_AS: Mapping[str, Kind] = {
     "has_not_drifted": "drift",
@@ -35,6 +38,7 @@ LOOKED_AT = {
 }
 UNPARTITIONED = {*TRAINING, DECISION}
 PARTITION = "dagster/partition"
+TO = " to "
 FIRST, LAST = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 TOOK_TOO_LONG = "Canceling due to exceeding maximum runtime"
 BY_A_PERSON = "This run has been marked as canceled from outside"
@@ -105,7 +109,7 @@ class EndedRun:
     def span(self) -> str | None:
         """The partitions in words."""
         tags = self.run.tags
-        return f"{tags[FIRST]} to {tags[LAST]}" if FIRST in tags else tags.get(PARTITION)
+        return f"{tags[FIRST]}{TO}{tags[LAST]}" if FIRST in tags else tags.get(PARTITION)
 
     def raised(self) -> Iterator[Alert]:
         """What a person has to look at."""
@@ -133,10 +137,41 @@ class EndedRun:
             elif event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
                 check = event.asset_check_evaluation_data
                 if check.passed:
-                    for partition in (None, *self.partitions):
+                    for partition in self.partitions:
                         yield name_of(_kind(check), check.asset_key.path[0], _about_check(check, partition))
         if self.run.status == dg.DagsterRunStatus.SUCCESS:
             yield name_of("failed_run", self.model, self._about(None, self.span))
+
+    def passed(self) -> Iterator[str]:
+        """The names of the alerts about an asset as it is, which are over for the partitions that the run covers."""
+        for event in self.events:
+            if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+                check = event.asset_check_evaluation_data
+                if check.passed:
+                    yield name_of(_kind(check), check.asset_key.path[0], _about_check(check, None))
+
+    def covers(self, partition: str | None) -> bool:
+        """Whether the run covered a partition (of several, the last) or a later one; without partitions, all of them.
+
+        Where the order cannot be told only a partition that it covered itself.
+        """
+        if partition is None or self.span is None:
+            return True
+        last = partition.rpartition(TO)[2]
+        place = self._place(last)
+        places = (self._place(each) for each in self.partitions)
+        return last in self.partitions or (place is not None and any(each and each >= place for each in places))
+
+    def _place(self, partition: str) -> str | None:
+        """What is in order as the partitions are: their keys but for batches, of those when their first row was."""
+        spec = self.specs.get(self.model or "")
+        if spec is None or spec.partitions.every != "batch":
+            return partition if spec else None
+        try:
+            found = Records(root=self.alerts.root).get(ValidatedPartition, spec.name, VALIDATED, partition)
+        except CorruptBytesError:
+            return None
+        return found and found.first.astimezone(UTC).isoformat(timespec="microseconds")
 
     def _about(self, step: str | None, partition: str | None) -> str:
         whole = (step or "").rpartition("__")[2] in UNPARTITIONED

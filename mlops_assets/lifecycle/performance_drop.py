@@ -22,14 +22,16 @@ SAID = 20
 
 
 class Memory(Value):
-    """What is remembered of each model: the newest event that was looked at, and the alerts that are not over."""
+    """What is remembered of each model: the newest event that was looked at."""
 
     seen: dict[str, int] = Field(default_factory=dict)
-    dropped: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 def performance_drop(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
-    """One sensor for all models, in one query where nothing is new. A report of a later partition ends an alert."""
+    """One sensor for all models, in one query where nothing is new.
+
+    A good report ends the alerts of its partition and of earlier ones.
+    """
     by_key = {common.key(spec, "performance_report"): spec for spec in specs}
 
     @dg.sensor(
@@ -45,11 +47,9 @@ def performance_drop(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         memory, said = _remembered(context.cursor), []
         for spec, newest in _reported(context.instance, by_key, memory):
             found = _new(context.instance, spec, memory.seen.get(spec.name), records)
-            dropped = _judge(spec, found, memory.dropped.get(spec.name, ()), alerts)
+            _judge(spec, found, records, alerts)
             said += [f"{spec.name}: {report.sentence}" for report, _ in found if worse_than_registered(spec, report)]
-            memory = Memory(
-                seen=memory.seen | {spec.name: newest}, dropped=memory.dropped | {spec.name: tuple(dropped)}
-            )
+            memory = Memory(seen=memory.seen | {spec.name: newest})
         told = "\n".join(said[-SAID:]) or "No new mature figure is worse than at registration."
         return dg.SensorResult(skip_reason=told, cursor=memory.model_dump_json())
 
@@ -93,20 +93,25 @@ def _report(spec: ModelSpec, partition: str, records: Records) -> PerformanceRep
 
 
 def _judge(
-    spec: ModelSpec, found: Sequence[tuple[PerformanceReport, datetime]], dropped: Sequence[str], alerts: Alerts
-) -> list[str]:
-    """Raise what has dropped; what is as it was registered ends the alerts before it. The alerts that are not over."""
-    standing = list(dropped)
+    spec: ModelSpec, found: Sequence[tuple[PerformanceReport, datetime]], records: Records, alerts: Alerts
+) -> None:
+    """Raise what has dropped; what is as it was registered ends the alerts of its partition and of earlier ones."""
     for report, at in found:
         worse = worse_than_registered(spec, report)
         if worse:
-            alert = _alert(spec, report, at, alerts)
-            alerts.raise_(alert)
-            standing = [*(name for name in standing if name != alert.name), alert.name]
+            alerts.raise_(_alert(spec, report, at, alerts))
         elif worse is False:
-            alerts.resolve(standing, at)
-            standing = []
-    return standing[-SAID:]
+            alerts.resolve(list(_ended(spec, report, records, alerts)), at)
+
+
+def _ended(spec: ModelSpec, report: PerformanceReport, records: Records, alerts: Alerts) -> Iterator[str]:
+    """The open alerts of the report's partition and of earlier ones, by when their rows begin."""
+    for alert in (known.alert for known in alerts.open()):
+        if (alert.kind, alert.model) != ("performance_drop", spec.name) or alert.partition is None:
+            continue
+        told = _report(spec, alert.partition, records)
+        if alert.partition == report.partition or (told is not None and told.first <= report.first):
+            yield alert.name
 
 
 def _alert(spec: ModelSpec, report: PerformanceReport, at: datetime, alerts: Alerts) -> Alert:

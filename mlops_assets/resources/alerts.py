@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import chain
 
@@ -11,7 +11,7 @@ import dagster as dg
 from mlops_assets import settings
 from mlops_assets.ml.alerts import Alert, Kind, Known, Telling, is_news
 from mlops_assets.resources.channels import Channel, channels, send
-from mlops_assets.resources.outbox import Clock, Over, Round, Shelves, Tell, Work
+from mlops_assets.resources.outbox import Also, Clock, Over, Round, Shelves, Tell, Work
 
 
 class Alerts(dg.ConfigurableResource):
@@ -28,8 +28,10 @@ class Alerts(dg.ConfigurableResource):
 
     def raise_(self, alert: Alert) -> bool:
         """Keep an alert to be told, and return whether it is news. Safe to repeat: what was seen before is none."""
-        known = self._known(alert.name)
+        known, about = self._known(alert.name), self._about(alert.name)
         last, resolved = self._last_raised(alert.name, known), self._resolved(alert.name, known)
+        if about and alert.partition not in about:
+            self._shelves.put("also", alert.name, Also(partitions=(*about, alert.partition)))
         if not is_news(alert.raised, last, resolved, timedelta(hours=self.again_hours)):
             return False
         self._shelves.put("new", alert.name, alert)
@@ -37,10 +39,22 @@ class Alerts(dg.ConfigurableResource):
 
     def resolve(self, names: Iterable[str], at: datetime) -> None:
         """The alerts of these names were over then. Safe to repeat: what was raised since is not."""
-        for name in sorted(set(names) & {*self._shelves.names("new"), *self._shelves.names("open")}):
+        for name in self._standing(names):
             raised, over = self._last_raised(name, self._known(name)), self._shelves.get(Over, "resolved", name)
             if raised is not None and raised <= at and (over is None or over.at < at):
+                if also := self._shelves.get(Also, "also", name):
+                    self._shelves.remove("also", name, also)
                 self._shelves.put("resolved", name, Over(at=at))
+
+    def resolve_of(self, names: Iterable[str], at: datetime, covers: Callable[[str | None], bool]) -> None:
+        """The alerts of these names were over then for the partitions that are covered; over when none is left."""
+        for name in self._standing(names):
+            about = self._about(name)
+            left = tuple(partition for partition in about if not covers(partition))
+            if not left:
+                self.resolve([name], at)
+            elif len(left) < len(about):
+                self._shelves.put("also", name, Also(partitions=left))
 
     def hold(self, kinds: Sequence[Kind], alerts: Sequence[Alert], at: datetime) -> list[Alert]:
         """These are all alerts of these kinds that are true now: raise them, resolve any other. Those that are news.
@@ -95,19 +109,34 @@ class Alerts(dg.ConfigurableResource):
         owners: Mapping[str, str] | None = None,
         to: Callable[[], Sequence[Channel]] = channels,
         tell: Tell = send,
+        kinds: Collection[Kind] | None = None,
     ) -> Round:
         """Make messages of what is new and try what is due. Where another process is at it, nothing is done.
 
-        `owners` says who owns a model. Raises ChannelError where MLOPS_ALERTS cannot be read: what was raised stays.
+        `owners` says who owns a model. Where `kinds` are given, alerts of others are left to the next
+        round without. Raises ChannelError where MLOPS_ALERTS cannot be read: what was raised stays.
         """
         with self._shelves.alone() as alone:
             if not alone:
                 return Round(busy=True)
-            return Work(self._shelves, to(), self.runbooks, tell, clock).do(owners or {})
+            return Work(self._shelves, to(), self.runbooks, tell, clock, kinds).do(owners or {})
 
     @property
     def _shelves(self) -> Shelves:
         return Shelves(self.root)
+
+    def _standing(self, names: Iterable[str]) -> list[str]:
+        """Those of which there may be something to end."""
+        return sorted(set(names) & {*self._shelves.names("new"), *self._shelves.names("open")})
+
+    def _about(self, name: str) -> tuple[str | None, ...]:
+        """The partitions that an alert is about, none where it is not open."""
+        new, known = self._shelves.get(Alert, "new", name), self._shelves.get(Known, "open", name)
+        over = self._shelves.get(Over, "resolved", name)
+        raised = ([known.alert] if known else []) + ([new] if new else [])
+        lasting = [alert.partition for alert in raised if over is None or over.at < alert.raised]
+        also = self._shelves.get(Also, "also", name) if lasting else None
+        return also.partitions if also else tuple(dict.fromkeys(lasting))
 
     def _known(self, name: str) -> Known | None:
         return self._shelves.get(Known, "open", name) or self._shelves.get(Known, "past", name)

@@ -20,13 +20,15 @@ from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from mlops_assets import settings
 from mlops_assets.lifecycle.alerting import ASSET, alerting, deliver_alerts, raise_alerts
+from mlops_assets.lifecycle.common import partitions_definition
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.lifecycle.label_arrivals import Memories as LabelMemories
 from mlops_assets.lifecycle.retrain_on_decision import Asked
 from mlops_assets.lifecycle.retrain_on_decision import Memory as AskedToTrain
 from mlops_assets.ml.planning import CANCELLED, DIED, GivenUp, Memory
 from mlops_assets.resources.alerts import Alerts
-from mlops_assets_tests import toy
+from mlops_assets.resources.records import Records
+from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.sinks import http_sink
 
 DATA = ["raw_data", "validated_features", "quarantined_rows"]
@@ -90,9 +92,12 @@ def thing(work, **described):
     return made
 
 
-def checked(passed, severity=dg.AssetCheckSeverity.WARN, name="is_well", **said):
+def checked(passed, severity=dg.AssetCheckSeverity.WARN, name="is_well", partitions_def=None, **said):
     @dg.asset(
-        key_prefix="toy", name="thing", check_specs=[dg.AssetCheckSpec(name, asset=dg.AssetKey(["toy", "thing"]))]
+        key_prefix="toy",
+        name="thing",
+        partitions_def=partitions_def,
+        check_specs=[dg.AssetCheckSpec(name, asset=dg.AssetKey(["toy", "thing"]))],
     )
     def made():
         result = dg.AssetCheckResult(check_name=name, passed=passed, severity=severity, **said)
@@ -184,6 +189,70 @@ def test_a_refused_delivery_is_one_alert_a_partition_and_over_when_its_correctio
     shop.run(["2024-03"], DATA)
     desk.tick(raise_alerts)
     assert [known.alert.partition for known in desk.alerts.open()] == ["2024-01-01"]
+
+
+@dataclass
+class Warned:
+    """Runs of a toy model's check for some partitions, and what is open after each."""
+
+    office: Office
+    changes: dict
+
+    def run(self, *partitions, passed):
+        spec = toy.spec(self.office.home / "landing", **self.changes)
+        definition = partitions_definition(spec)
+        if spec.partitions.every == "batch":
+            self.office.instance.add_dynamic_partitions(definition.name, list(partitions))
+        found = {} if passed else {"drifted": dg.MetadataValue.json(dict.fromkeys(partitions, "It moved."))}
+        asset = checked(passed, name="has_not_drifted", partitions_def=definition, metadata=found)
+        dg.materialize([asset], instance=self.office.instance, partition_key=partitions[0])
+        sensor = raise_alerts([spec], self.office.now)
+        with dg.build_sensor_context(
+            instance=self.office.instance,
+            cursor=self.office.cursors.get("raise_alerts"),
+            resources={"alerts": self.office.alerts},
+            sensor_name="raise_alerts",
+        ) as context:
+            self.office.cursors["raise_alerts"] = sensor.evaluate_tick(context).cursor
+        return len(self.office.alerts.open())
+
+
+MONTHLY = {"partitions": {"every": "monthly", "start": "2023-01-01", "end": "2025-01-01"}}
+BATCHES = {
+    "partitions": {"every": "batch"},
+    "source": {"uri": "landing", "files": ["b-{partition}.csv"], "settle_seconds": 0},
+}
+
+
+@pytest.mark.parametrize("ends", ["2024-06-01", "2024-07-01"])
+def test_a_warning_is_over_by_the_same_or_a_later_partition_and_not_by_an_earlier_one(office, ends):
+    warned = Warned(office, MONTHLY)
+    assert warned.run("2024-06-01", passed=False) == 1
+    assert warned.run("2023-02-01", passed=True) == 1
+    assert warned.run(ends, passed=True) == 0
+
+
+@pytest.mark.parametrize("first", [("2023-02-01", "2024-06-01"), ("2024-06-01", "2023-02-01")])
+def test_a_warning_of_an_old_and_a_new_partition_is_not_over_by_the_correction_of_the_old(office, first):
+    warned = Warned(office, MONTHLY)
+    for partition in first:
+        assert warned.run(partition, passed=False) == 1
+    assert warned.run("2023-02-01", passed=True) == 1
+    assert warned.run("2024-06-01", passed=True) == 0
+
+
+def test_batches_are_in_the_order_of_their_rows_and_without_it_only_the_same_ends_a_warning(office):
+    warned = Warned(office, BATCHES)
+    records = Records(root=str(office.home))
+    for batch, month in (("z", 1), ("b10", 2), ("b2", 3)):
+        records.put("toy", "validated_features", evidence.validated(f"2024-{month:02}", partition=batch), batch)
+    assert warned.run("b10", passed=False) == 1
+    assert warned.run("z", passed=True) == 1
+    assert warned.run("unknown", passed=True) == 1
+    assert warned.run("b2", passed=True) == 0
+    assert warned.run("unknown", passed=False) == 1
+    assert warned.run("b2", passed=True) == 1
+    assert warned.run("unknown", passed=True) == 0
 
 
 def a_run(office, *events, **made):

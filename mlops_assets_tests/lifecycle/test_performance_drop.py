@@ -105,3 +105,24 @@ def test_a_record_that_was_changed_stops_nothing(ticks):
     ticks.tick()
     ticks.report("2024-05", 9.0)
     assert ticks.tick() == ["2024-05-01"]
+
+
+def test_a_good_report_of_an_earlier_partition_ends_no_alert_of_a_later_one(ticks):
+    ticks.report("2024-05", 9.0)
+    ticks.report("2024-03", 9.0)
+    ticks.cursor = '{"seen": {"toy": 0}}'
+    assert ticks.tick() == ["2024-03-01", "2024-05-01"]
+    ticks.report("2024-04", 3.0)
+    assert ticks.tick() == ["2024-05-01"]
+    ticks.report("2024-05", 3.0)
+    assert ticks.tick() == []
+
+
+def test_an_alert_whose_report_cannot_be_read_is_over_by_its_own_partition_only(ticks):
+    ticks.report("2024-04", 9.0)
+    ticks.tick()
+    next((ticks.shop.home / "records/toy/performance_report").iterdir()).write_text("{")
+    ticks.report("2024-05", 3.0)
+    assert ticks.tick() == ["2024-04-01"]
+    ticks.report("2024-04", 3.0)
+    assert ticks.tick() == []

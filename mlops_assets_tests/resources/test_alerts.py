@@ -13,6 +13,7 @@ from mlops_assets.ml.alerts import PATIENCE, WAITS, Alert, name_of
 from mlops_assets.resources import outbox
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel, ChannelError
+from mlops_assets.resources.outbox import Over, Shelves
 from mlops_assets_tests.s3 import s3_server
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -361,3 +362,102 @@ def test_the_name_of_an_alert_is_the_name_of_its_record(desk, tmp_path):
     desk.alerts.raise_(alert())
     [path] = (tmp_path / "home/records/_alerts/new").iterdir()
     assert path.stem == name_of("drift", "toy", "prices")
+
+
+def test_a_newer_alert_of_the_same_name_stays_although_an_older_one_is_put_into_a_message(desk, monkeypatch):
+    desk.alerts.raise_(alert())
+    interfere(monkeypatch, "new", lambda: desk.alerts.raise_(alert(at=START + DAY)))
+    desk.deliver()
+    assert len(desk.told["mail"]) == 1
+    desk.deliver()
+    assert len(desk.told["mail"]) == 2
+    assert [known.alert.raised for known in desk.alerts.open()] == [START + DAY]
+
+
+def test_a_newer_end_stays_although_an_older_one_is_tidied_up(desk, monkeypatch):
+    desk.alerts.raise_(alert())
+    desk.deliver()
+    desk.alerts.resolve([alert().name], START + HOUR)
+    desk.alerts.raise_(alert(at=START + 2 * HOUR))
+    for _ in range(2):
+        desk.deliver()
+    desk.alerts.raise_(alert(at=START + 2 * DAY))
+    Shelves(desk.home).put("resolved", alert().name, Over(at=START + HOUR))
+    desk.deliver()
+    Shelves(desk.home).put("resolved", alert().name, Over(at=START + HOUR))
+    interfere(monkeypatch, "resolved", lambda: desk.alerts.resolve([alert().name], START + 3 * DAY))
+    for _ in range(2):
+        desk.deliver()
+    assert desk.alerts.open() == []
+    assert desk.alerts.past()[0].resolved == START + 3 * DAY
+
+
+def interfere(monkeypatch, shelf, work):
+    """Another process does something once, just before a record is taken from a shelf."""
+    remove = Shelves.remove
+
+    def removed(shelves, where, name, *read):
+        if where == shelf:
+            monkeypatch.setattr(Shelves, "remove", remove)
+            work()
+        remove(shelves, where, name, *read)
+
+    monkeypatch.setattr(Shelves, "remove", removed)
+
+
+@pytest.mark.parametrize("shelf", ["open", "resolved", "new", "outbox"])
+def test_a_damaged_record_is_set_aside_and_said_once_and_the_rest_is_told(desk, tmp_path, shelf):
+    desk.alerts.raise_(alert(model="one"))
+    desk.down = {"mail"}
+    desk.deliver()
+    desk.alerts.resolve([alert(model="one").name], START + HOUR)
+    desk.alerts.raise_(alert(model="one", at=START + 2 * HOUR))
+    desk.alerts.raise_(alert(model="two"))
+    [*_, path] = (
+        each
+        for each in (tmp_path / "home/records/_alerts" / shelf).glob("*.json")
+        if shelf == "outbox" or each.stem == alert(model="one").name
+    )
+    path.write_text("{")
+    assert not desk.alerts.raise_(alert(model="two", at=START + MINUTE))
+    desk.down = set()
+    desk.now += DAY
+    done = desk.deliver()
+    assert "two: the data have drifted (2026-02)" in desk.subjects()
+    assert len(done.unreadable) == 1
+    assert (tmp_path / "home/records/_alerts/damaged" / f"{shelf}-{path.name}").read_text() == "{"
+    assert desk.deliver().unreadable == []
+
+
+def test_a_damaged_record_hinders_nobody_who_raises_or_resolves(desk, tmp_path):
+    desk.alerts.raise_(alert())
+    desk.deliver()
+    (tmp_path / "home/records/_alerts/open" / f"{alert().name}.json").write_text("{")
+    assert desk.alerts.raise_(alert(at=START + HOUR))
+    desk.deliver()
+    desk.alerts.resolve([alert().name], START + 2 * HOUR)
+    desk.deliver()
+    assert desk.alerts.open() == []
+    assert desk.subjects() == ["toy: the data have drifted (2026-02)"] * 2
+
+
+def test_a_round_of_some_kinds_leaves_the_others_to_the_next(desk):
+    desk.names, desk.only = ("shop",), {"shop": frozenset({"team:shop"})}
+    desk.alerts.raise_(alert(kind="failed_run"))
+    desk.alerts.deliver(lambda: desk.now, to=tuple, tell=desk.tell, kinds=["silent_daemon"])
+    desk.deliver()
+    assert desk.subjects("shop") == ["toy: a run failed (2026-02)"]
+
+
+def test_an_alert_about_several_partitions_is_over_when_all_of_them_are(desk):
+    for day, partition in enumerate(("2026-02", "2026-03", "2026-01")):
+        desk.alerts.raise_(alert(partition=partition, at=START + day * MINUTE))
+        desk.deliver()
+    for left, partition in enumerate(("2026-01", "2026-03", "2026-02")):
+        assert len(desk.alerts.open()) == 1, left
+        desk.alerts.resolve_of([alert().name], START + DAY, lambda each, well=partition: each == well)
+        desk.deliver()
+    assert desk.alerts.open() == []
+    desk.alerts.raise_(alert(partition="2026-04", at=START + 2 * DAY))
+    desk.alerts.resolve_of([alert().name], START + 3 * DAY, lambda each: each == "2026-04")
+    assert desk.alerts.open() == []
