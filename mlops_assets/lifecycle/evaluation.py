@@ -10,6 +10,7 @@ import numpy as np
 
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe, key
+from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.estimates import keep_relations
 from mlops_assets.lifecycle.labelled import LABELS, labels_of, rows_with_target
 from mlops_assets.lifecycle.report_metadata import gate_table, shown
@@ -27,7 +28,7 @@ from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
-from mlops_assets.resources.tracking import Tracking
+from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 VALIDATED = "validated_features"
 CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"
@@ -72,16 +73,19 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
         try:
             judged = _judge(spec, trained_model, records, tables, registry, tracking)
+            report = judged.report
+            keep_relations(spec, trained_model, judged.holdout, judged.predicted, records)
+            tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
+            drawn = _pictures(spec, judged, trained_model, registry)
+        except TrackingUnavailableError as error:
+            why = f"{spec.name} cannot be judged: {error}"
+            raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
         except (EvaluationError, UnusablePredictionsError, UnsafeModelError, CorruptBytesError) as error:
             raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
-        report = judged.report
-        keep_relations(spec, trained_model, judged.holdout, judged.predicted, records)
-        tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
         yield dg.MaterializeResult(
             value=report,
             data_version=dg.DataVersion(report.digest()),
-            metadata=shown(report, _pictures(spec, judged, trained_model, registry), reports)
-            | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
+            metadata=shown(report, drawn, reports) | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
             check_results=list(_checks(report, trained_model)),
         )
 

@@ -6,6 +6,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe
+from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -13,7 +14,7 @@ from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, re
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import CHALLENGER, CHAMPION, Registry, Version
-from mlops_assets.resources.tracking import Tracking
+from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 DECIDES = {"evaluation", "gates", "registration"}
 
@@ -36,30 +37,41 @@ def registration(spec: ModelSpec) -> dg.Definitions:
         """The candidate's number in the registry: challenger, or champion when it beats the one that serves."""
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
-        champion = registry.champion(spec.name)
-        previous = champion.number if champion else None
-        tags = {**pictures.metric_tag(evaluation_report), "dagster_run_id": context.run.run_id}
-        version = registry.register(trained_model, tags, evaluation_report.sentence)
-        decision = _decision(spec, evaluation_report, previous, version)
-        if decision.champion:
-            version = registry.promote(version, instead_of=previous)
-        record = RegisteredVersion(
-            model=spec.name,
-            version=version.number,
-            candidate=trained_model.model_sha256,
-            mlflow_run_id=version.mlflow_run_id,
-            became_champion=decision.champion,
-            previous_champion=version.previous_champion if decision.champion else previous,
-            sentence=f"{spec.name} v{version.number} is registered. {decision.sentence}",
-        )
+        try:
+            record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry)
+            metadata = _metadata(record, spec, evaluation_report, registry)
+        except TrackingUnavailableError as error:
+            why = f"The registration of {spec.name} is not finished: {error}"
+            raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.digest()),
-            metadata=_metadata(record, spec, evaluation_report, registry)
-            | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
+            metadata=metadata | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
         )
 
     return dg.Definitions(assets=[registered_version])
+
+
+def _register(
+    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, run_id: str, registry: Registry
+) -> RegisteredVersion:
+    """The candidate's version, made if there is none, and champion if that is decided."""
+    champion = registry.champion(spec.name)
+    previous = champion.number if champion else None
+    tags = {**pictures.metric_tag(report), "dagster_run_id": run_id}
+    version = registry.register(candidate, tags, report.sentence)
+    decision = _decision(spec, report, previous, version)
+    if decision.champion:
+        version = registry.promote(version, instead_of=previous)
+    return RegisteredVersion(
+        model=spec.name,
+        version=version.number,
+        candidate=candidate.model_sha256,
+        mlflow_run_id=version.mlflow_run_id,
+        became_champion=decision.champion,
+        previous_champion=version.previous_champion if decision.champion else previous,
+        sentence=f"{spec.name} v{version.number} is registered. {decision.sentence}",
+    )
 
 
 def _decision(spec: ModelSpec, report: EvaluationReport, previous: int | None, version: Version) -> Decision:

@@ -14,6 +14,7 @@ from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.arrivals import Clock, utc_now
 from mlops_assets.lifecycle.endings import REQUEST, ended_at, ending
 from mlops_assets.ml.planning import DECISION, TRAINING, UNFINISHED, attempts, pause
+from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.training import Candidate
@@ -100,42 +101,51 @@ class Looking:
             decision = self.records.get(RetrainingDecision, spec.name, DECISION)
             if decision is None:
                 return Look(spec.name, "nothing is decided yet")
-            if reason := _nothing_to_do(spec, decision, self.records):
+            digest = decision.digest()[:16]
+            asked = before if before and before.decision == digest else None
+            if reason := _nothing_to_do(spec, decision, asked, self.records):
                 return Look(spec.name, reason)
         except CorruptBytesError as error:
             return Look(spec.name, str(error), before)
-        digest = decision.digest()[:16]
-        asked = before if before and before.decision == digest else None
         if run_id := self.busy.get(spec.name):
             return Look(spec.name, f"run {run_id} is going on; it is trained when that has ended", asked)
         settled = self._settled(spec, decision, asked) if asked else None
         return settled or _asking(spec, decision, Asked(decision=digest, attempt=asked.attempt + 1 if asked else 1))
 
     def _settled(self, spec: ModelSpec, decision: RetrainingDecision, asked: Asked) -> Look | None:
-        """Why nothing is asked for again (yet), None where the last run came to nothing and has rested."""
+        """Why nothing is asked for again (yet); None where the last run came to nothing and has rested or is gone."""
         because, request = _because(decision), _run_key(spec, decision, asked)
         how = ending(self.instance, request)
         if how == "verdict":
             return Look(spec.name, f"{because} was asked for already", asked)
-        if how == "cancelled" or asked.attempt >= attempts(how):
-            reason = f"{because} is given up: {UNFINISHED[how]}; materialize trained_model"
-            return Look(spec.name, reason, asked.model_copy(update={"given_up": UNFINISHED[how]}))
-        again = (ended_at(self.instance, request) or self.now) + pause(asked.attempt)
-        if self.now < again:
+        if asked.given_up or how == "cancelled" or asked.attempt >= attempts(how):
+            given_up = asked.given_up or UNFINISHED[how]
+            reason = f"{because} is given up: {given_up}; materialize trained_model"
+            return Look(spec.name, reason, asked.model_copy(update={"given_up": given_up}))
+        ended = ended_at(self.instance, request)
+        if ended and self.now < (again := ended + pause(asked.attempt)):
             return Look(spec.name, f"{because} came to nothing and is asked for again at {again:%H:%M:%S} UTC", asked)
         return None
 
 
-def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, records: Records) -> str | None:
+def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, asked: Asked | None, records: Records) -> str | None:
     """Why a decision asks for nothing, or for nothing any more; None where it does."""
     if decision.verdict != "RETRAIN":
         return f"{decision.partition}: {decision.sentence}"
     if spec.retraining.policy == "always":
         return f"{decision.partition}: it is trained in the run of each delivery"
     candidate = records.get(Candidate, spec.name, "trained_model")
-    if candidate is not None and candidate.mlflow_run_id != decision.evidence.latest:
-        return f"{decision.partition}: it has been trained since RETRAIN was decided"
-    return None
+    if candidate is None or candidate.mlflow_run_id == decision.evidence.latest:
+        return None
+    if asked and not _registered(candidate, records):
+        return None
+    return f"{decision.partition}: it has been trained since RETRAIN was decided"
+
+
+def _registered(candidate: Candidate, records: Records) -> bool:
+    """Whether a candidate became a version: without one, the run that trained it may have died on the way there."""
+    found = records.get(RegisteredVersion, candidate.model, "registered_version")
+    return found is not None and found.candidate == candidate.model_sha256
 
 
 def _asking(spec: ModelSpec, decision: RetrainingDecision, asking: Asked) -> Look:

@@ -5,8 +5,11 @@ import json
 import dagster as dg
 import pytest
 
+from mlops_assets.lifecycle.endings import ending_of
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import (
     MONTHS,
@@ -18,6 +21,16 @@ from mlops_assets_tests.lifecycle.stages import (
     validate,
     validated,
 )
+
+NOBODY = "http://127.0.0.1:9"
+
+
+class DownAtTheEnd(Tracking):
+    """An MLflow that gives the model and then goes away."""
+
+    def log_metrics(self, candidate, metrics):
+        """Ask where nobody listens."""
+        Tracking(root=self.root, tracking_uri=NOBODY).log_metrics(candidate, metrics)
 
 
 def report(shop):
@@ -114,6 +127,22 @@ def test_a_changed_file_is_never_read_as_if_it_were_the_one_that_was_written(wor
     result = run(shop, "evaluation_report")
     assert not result.success
     assert "holds other bytes than were written" in failure(result)
+    assert report(shop) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "made", "asked"),
+    [("tracking", Tracking, "give models:/"), ("tracking", DownAtTheEnd, "record"), ("registry", Registry, "give the")],
+)
+def test_an_mlflow_that_does_not_answer_is_an_outage_and_not_a_death(workshop, name, made, asked):
+    shop = validated(workshop())
+    assert run(shop, "trained_model").success
+    uri = shop.resources["tracking"].tracking_uri if made is DownAtTheEnd else NOBODY
+    shop.resources[name] = made(root=str(shop.home), tracking_uri=uri)
+    result = run(shop, "evaluation_report")
+    assert ending_of(shop.instance, result.dagster_run) == "outage"
+    assert "toy cannot be judged: MLflow at http://127.0.0.1:9 did not" in failure(result)
+    assert f"did not {asked}" in failure(result)
     assert report(shop) is None
 
 

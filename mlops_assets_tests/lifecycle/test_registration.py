@@ -4,15 +4,26 @@ import json
 
 import pytest
 
+from mlops_assets.lifecycle.endings import ending_of
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.registry import Registry
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run, validate, validated
 from mlops_assets_tests.toy import Workshop
 
+NOBODY = "http://127.0.0.1:9"
 WEAK = {"path": "sklearn.dummy.DummyRegressor"}
 GOOD = {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 20}}
+
+
+class DownAfterRegistering(Registry):
+    """A registry that takes the version and then goes away."""
+
+    def promote(self, version, instead_of):
+        """Ask where nobody listens."""
+        return Registry(root=self.root, tracking_uri=NOBODY).promote(version, instead_of)
 
 
 def redeclared(shop, **changes):
@@ -88,6 +99,22 @@ def test_a_process_killed_between_registration_and_promotion_ends_in_the_same_st
     assert [version.number for version in versions(shop)] == [1]
     assert shop.resources["registry"].champion("toy").number == 1
     assert record(shop).became_champion
+
+
+@pytest.mark.parametrize(("made", "left"), [(Registry, 0), (DownAfterRegistering, 1)])
+def test_an_mlflow_that_does_not_answer_is_an_outage_and_the_next_run_finishes(workshop, made, left):
+    shop = validated(workshop())
+    assert run(shop, "trained_model", "evaluation_report").success
+    registry = shop.resources["registry"]
+    uri = registry.tracking_uri if left else NOBODY
+    shop.resources["registry"] = made(root=registry.root, tracking_uri=uri)
+    result = run(shop, "registered_version")
+    assert ending_of(shop.instance, result.dagster_run) == "outage"
+    assert "The registration of toy is not finished: MLflow at http://127.0.0.1:9 did not" in failure(result)
+    assert len(registry.versions("toy")) == left
+    shop.resources["registry"] = registry
+    assert run(shop, "registered_version").success
+    assert registry.champion("toy").number == 1
 
 
 @pytest.mark.parametrize(("margin", "alias"), [(0.0, "champion"), (1e6, "challenger")])

@@ -15,6 +15,7 @@ import pytest
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
+from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle.dying_ticks import POINTS
@@ -65,6 +66,24 @@ class Ticks:
         decision = policy(spec.retraining).decide(found, spec.retraining)
         self.records.put(spec.name, "retraining_decision", decision)
         return decision
+
+    def train(self, run="run-1"):
+        """A candidate came out of a training."""
+        self.records.put("toy", "trained_model", evidence.candidate(run=run))
+
+    def register(self, run="run-1"):
+        """A candidate was trained, judged and registered."""
+        self.train(run)
+        version = RegisteredVersion(
+            model="toy",
+            version=2,
+            candidate=evidence.candidate(run=run).model_sha256,
+            mlflow_run_id=run,
+            became_champion=True,
+            previous_champion=1,
+            sentence="",
+        )
+        self.records.put("toy", "registered_version", version)
 
     def end(self, asked, how):
         """The run that was asked for ends: `failed`, `canceled` or `success`."""
@@ -219,6 +238,96 @@ def test_training_that_a_person_cancelled_is_not_asked_for_again(ticks):
         assert "is given up: its run was cancelled; materialize trained_model." in ticking.said
 
 
+def test_a_run_that_broke_after_its_model_was_trained_is_asked_for_again_and_then_given_up(ticks):
+    ticking = ticks(*DRIFTED)
+    [first] = ticking.tick()
+    ticking.train("run-1")
+    ticking.end(first, "failed")
+    assert ticking.tick() == []
+    assert "came to nothing and is asked for again at" in ticking.said
+    ticking.now += timedelta(minutes=2)
+    [second] = ticking.tick()
+    ticking.train("run-2")
+    ticking.end(second, "failed")
+    for _ in range(2):
+        assert ticking.tick() == []
+        assert "is given up: runs died on it 2 times; materialize trained_model." in ticking.said
+
+
+def test_an_outage_after_the_model_was_trained_is_waited_for(ticks):
+    ticking = ticks(*DRIFTED)
+    [first] = ticking.tick()
+    ticking.train()
+    outage(ticking, first)
+    assert ticking.tick() == []
+    assert "came to nothing and is asked for again at" in ticking.said
+    ticking.now += timedelta(minutes=2)
+    assert len(ticking.tick()) == 1
+
+
+def test_a_run_that_was_cancelled_after_its_model_was_trained_is_given_up(ticks):
+    ticking = ticks(*DRIFTED)
+    [asked] = ticking.tick()
+    ticking.train()
+    ticking.end(asked, "canceled")
+    assert ticking.tick() == []
+    assert "is given up: its run was cancelled; materialize trained_model." in ticking.said
+
+
+def test_a_verdict_without_a_version_settles_a_decision(ticks):
+    ticking = ticks(*DRIFTED)
+    [asked] = ticking.tick()
+    ticking.train()
+    ticking.end(asked, "success")
+    for _ in range(2):
+        assert ticking.tick() == []
+        assert "RETRAIN on 2024-02-01 was asked for already" in ticking.said
+
+
+@pytest.mark.parametrize("how", ["failed", "canceled"])
+def test_a_version_registered_by_hand_settles_what_its_run_did_not(ticks, how):
+    ticking = ticks(*DRIFTED)
+    [asked] = ticking.tick()
+    ticking.end(asked, how)
+    assert ticking.tick() == []
+    ticking.register()
+    ticking.now += timedelta(hours=1)
+    assert ticking.tick() == []
+    assert ticking.said == "toy: 2024-02-01: it has been trained since RETRAIN was decided."
+    assert json.loads(ticking.cursor) == {"asked": {}}
+
+
+def test_the_version_of_an_older_candidate_settles_nothing(ticks):
+    ticking = ticks(*DRIFTED)
+    [asked] = ticking.tick()
+    ticking.register()
+    ticking.records.put("toy", "trained_model", evidence.candidate("d" * 64, run="run-2"))
+    ticking.end(asked, "failed")
+    assert ticking.tick() == []
+    assert "came to nothing and is asked for again at" in ticking.said
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_training_whose_run_was_deleted_is_asked_for_again_at_once_and_then_given_up(ticks, trained):
+    ticking = ticks(*DRIFTED)
+    for _ in range(2):
+        [asked] = ticking.tick()
+        if trained:
+            ticking.train()
+        ticking.shop.instance.delete_run(ticking.end(asked, "success").run_id)
+    assert ticking.tick() == []
+    assert "is given up: runs died on it 2 times; materialize trained_model." in ticking.said
+
+
+def test_what_was_given_up_stays_so_when_its_run_is_deleted(ticks):
+    ticking = ticks(*DRIFTED)
+    cancelled = ticking.end(ticking.tick()[0], "canceled")
+    assert ticking.tick() == []
+    ticking.shop.instance.delete_run(cancelled.run_id)
+    assert ticking.tick() == []
+    assert "is given up: its run was cancelled; materialize trained_model." in ticking.said
+
+
 def test_the_next_decision_asks_anew(ticks):
     ticking = ticks(*DRIFTED)
     [first] = ticking.tick()
@@ -260,10 +369,10 @@ def test_batches_are_looked_at_in_order_of_their_rows_whatever_their_names(ticks
 
 def test_what_was_trained_since_the_decision_asks_for_nothing(ticks):
     ticking = ticks(*DRIFTED)
-    ticking.records.put("toy", "trained_model", evidence.candidate(run="run-1"))
+    ticking.train("run-1")
     assert ticking.tick() == []
     assert ticking.said == "toy: 2024-02-01: it has been trained since RETRAIN was decided."
-    ticking.records.put("toy", "trained_model", evidence.candidate(run="run-0"))
+    ticking.train("run-0")
     assert len(ticking.tick()) == 1
 
 
