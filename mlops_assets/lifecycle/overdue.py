@@ -19,7 +19,7 @@ from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.ml.windows import Windows
+from mlops_assets.ml.windows import Windows, partitions_in
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import Records
@@ -110,13 +110,14 @@ def _found_out(spec: ModelSpec, records: Records, events: tuple[int, ...], began
         spec, held, {partition: delivered(each) for partition, each in newest.items()}, began, now
     )
     if spec.labels is not None:
-        found.outlooks["overdue_labels"] = overdue_labels(spec.labels, _unlabelled(spec, records), now)
+        looked_at = LABELS_LOOKED_AT + partitions_in(spec.labels.delay_days, spec.partitions.every)
+        found.outlooks["overdue_labels"] = overdue_labels(spec.labels, _unlabelled(spec, records, looked_at), now)
     return found
 
 
-def _unlabelled(spec: ModelSpec, records: Records) -> list[Unlabelled]:
+def _unlabelled(spec: ModelSpec, records: Records, newest: int) -> list[Unlabelled]:
     """The newest validated partitions, with how many of their rows have a label."""
-    parts = records.all(ValidatedPartition, spec.name, VALIDATED, LABELS_LOOKED_AT)
+    parts = records.all(ValidatedPartition, spec.name, VALIDATED, newest)
     labels = records.some(LabelledPartition, spec.name, LABELS, parts)
     windows = None if spec.partitions.every == "batch" else Windows.of(spec.partitions)
     return [

@@ -61,7 +61,8 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
         before = records.get(RetrainingDecision, spec.name, DECISION)
         known = before.evidence.trainings if before else ()
         both = [partition for partition in outdated if partition in newest]
-        evidence = gather(spec, watched(spec, records), learned, known, both)
+        at_hand = before.partition if before and spec.labels else None
+        evidence = gather(spec, watched(spec, records), learned, known, both, at_hand)
         decided = policy(spec.retraining).decide(evidence, spec.retraining)
         decision = decided.model_copy(update={"past": _past(before, decided)})
         if newest:

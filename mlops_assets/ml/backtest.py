@@ -301,7 +301,7 @@ class Life:
     def _evidence(self) -> Any:
         newest = dict(list(self.seen.items())[-depth(self.spec) :])
         watched = Watched(validated=newest, drift=self.drift, performance=self.performance)
-        return gather(self.spec, watched, self.newest, self.trainings, ())
+        return gather(self.spec, watched, self.newest, self.trainings, (), next(reversed(self.seen)))
 
     def _train(self, part: ValidatedPartition) -> dict[str, Any]:
         """Fit, judge and promote, as the lifecycle does. A training that fails leaves everything as it was."""

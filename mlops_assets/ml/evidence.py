@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -14,7 +14,7 @@ from mlops_assets.ml.retraining import Evidence, PartitionFacts, TrainingFacts
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.ml.windows import oldest_first
+from mlops_assets.ml.windows import oldest_first, partitions_in
 
 PARTITIONS, TRAININGS = 36, 50
 
@@ -41,8 +41,10 @@ class Learned:
         if holdout is None:
             return None
         promoted = registered is not None and registered.mlflow_run_id == candidate.mlflow_run_id
+        judged = candidate.manifest.holdout_partitions[-1]
         return TrainingFacts(
-            partition=candidate.manifest.holdout_partitions[-1],
+            partition=judged,
+            judged=judged,
             fitted=len(candidate.manifest.fitted_partitions),
             holdout=holdout,
             gain=report.champion.gain if report.champion else None,
@@ -93,16 +95,26 @@ class Watched:
 
 
 def gather(
-    spec: ModelSpec, watched: Watched, learned: Learned, before: Iterable[TrainingFacts], stale: Iterable[str]
+    spec: ModelSpec,
+    watched: Watched,
+    learned: Learned,
+    before: Sequence[TrainingFacts],
+    stale: Iterable[str],
+    at_hand: str | None = None,
 ) -> Evidence:
-    """The evidence of this moment. `before` are the trainings that the last decision knew."""
-    metric = spec.evaluation.metric
+    """The evidence of this moment.
+
+    `before` are the trainings that the last decision knew. `at_hand` is the newest partition that a training which it
+    did not know can have had at hand, where that may be newer than any with labels.
+    """
+    metric, partitions, newest = spec.evaluation.metric, watched.facts(), learned.facts()
+    keys = [facts.partition for facts in partitions]
     return Evidence(
         model=spec.name,
         metric=metric,
         better=METRICS[spec.task][metric],
-        partitions=watched.facts(),
-        trainings=remembered(before, learned.facts()),
+        partitions=partitions,
+        trainings=remembered(before, newest and _dated(newest, at_hand, keys)),
         n=spec.drift.n,
         k=spec.drift.k,
         stale=tuple(stale),
@@ -110,10 +122,24 @@ def gather(
     )
 
 
-def remembered(before: Iterable[TrainingFacts], newest: TrainingFacts | None) -> tuple[TrainingFacts, ...]:
-    """The trainings known before with the newest one, which may have been known already and have come further since."""
-    others = [each for each in before if newest is None or each.candidate != newest.candidate]
-    return tuple([*others, *([newest] if newest else [])][-TRAININGS:])
+def remembered(before: Sequence[TrainingFacts], newest: TrainingFacts | None) -> tuple[TrainingFacts, ...]:
+    """The trainings known before with the newest one, which may have been known already and have come further since.
+
+    What was at hand is what was said when it was first known.
+    """
+    if newest is None:
+        return tuple(before[-TRAININGS:])
+    others = [each for each in before if each.candidate != newest.candidate]
+    known = next((each.partition for each in before if each.candidate == newest.candidate), newest.partition)
+    return (*others, newest.model_copy(update={"partition": known}))[-TRAININGS:]
+
+
+def _dated(training: TrainingFacts, at_hand: str | None, keys: Sequence[str]) -> TrainingFacts:
+    """A training with what was at hand, which is never older than what it was judged on. `keys` are oldest first."""
+    places = {key: place for place, key in enumerate(keys)}
+    if at_hand not in places or places[at_hand] < places.get(training.partition, 0):
+        return training
+    return training.model_copy(update={"partition": at_hand})
 
 
 def stale(candidate: Candidate, held: Mapping[str, str]) -> tuple[str, ...]:
@@ -122,8 +148,9 @@ def stale(candidate: Candidate, held: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def depth(spec: ModelSpec) -> int:
-    """How many of the newest partitions a decision looks at."""
-    return max(PARTITIONS, spec.retraining.every + 1, spec.retraining.cooldown + 1, spec.drift.n)
+    """How many of the newest partitions a decision looks at, beside those whose labels cannot have come yet."""
+    unlabelled = partitions_in(spec.labels.delay_days, spec.partitions.every) if spec.labels else 0
+    return unlabelled + max(PARTITIONS, spec.retraining.every + 1, spec.retraining.cooldown + 1, spec.drift.n)
 
 
 def _current(reports: Mapping[str, DriftReport] | Mapping[str, PerformanceReport], part: ValidatedPartition) -> bool:

@@ -150,10 +150,10 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
         )
     price, pays, metric = figure(prospect.price), prospect.pays(), case.evidence.metric
     reason = _told(case, prospect)
-    if (pays or case.drifted) and not any(facts.mature for facts in case.unlearned):
+    if (pays or case.drifted) and not any(facts.mature for facts in case.unjudged):
         return Answer(
             "NEED_LABELS",
-            f"{reason} But of {counted(len(case.unlearned))} since the last training none has mature labels.",
+            f"{reason} But of {counted(len(case.unjudged))} since the last training's labels none has mature ones.",
             "With mature labels of one of them it would be decided by the gain.",
         )
     if pays:

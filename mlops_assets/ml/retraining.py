@@ -48,7 +48,8 @@ class TrainingFacts(Value):
 
     `holdout` is the candidate's metric on its hold-out, `gain` how much better than the champion of that time it was on
     the same rows (positive is better); missing for a first version. `fitted` is how many partitions it learned from,
-    `candidate` names it by its MLflow run. `baseline` is the naive guess on the hold-out.
+    `candidate` names it by its MLflow run. `baseline` is the naive guess on the hold-out. `judged` is the newest
+    partition of the hold-out, older than `partition` where labels come late; empty where it is the same.
     """
 
     partition: str
@@ -60,6 +61,7 @@ class TrainingFacts(Value):
     gpu_seconds: float = 0.0
     candidate: str = ""
     baseline: float | None = None
+    judged: str = ""
 
 
 class Evidence(Value):
@@ -143,6 +145,11 @@ class Case:
     def unlearned(self) -> tuple[PartitionFacts, ...]:
         """The partitions that came after the last training."""
         return self.after(self.trainings[-1].partition if self.trainings else None)
+
+    @property
+    def unjudged(self) -> tuple[PartitionFacts, ...]:
+        """The partitions that came after all whose labels the last training had: the same where none come late."""
+        return self.after(self.trainings[-1].judged or self.trainings[-1].partition if self.trainings else None)
 
     @property
     def keys(self) -> list[str]:

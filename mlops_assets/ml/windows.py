@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from mlops_assets.ml.spec import Partitions
 
 UNITS = {"hourly": "h", "daily": "D", "weekly": "D", "monthly": "M"}
 DAYS_A_WEEK = 7
+SHORTEST_HOURS = {"hourly": 1, "daily": 24, "weekly": 24 * DAYS_A_WEEK, "monthly": 24 * 28}
 
 
 class Dated(Protocol):
@@ -33,6 +35,11 @@ Known = TypeVar("Known", bound=Dated)
 def oldest_first(known: Iterable[Known]) -> list[Known]:
     """In order of time, whatever the partitions are named: those of windows sort like it, those of batches do not."""
     return sorted(known, key=lambda each: (each.first, each.partition))
+
+
+def partitions_in(days: float, every: str) -> int:
+    """How many partitions so many days can span, at most; none of batches, which have no cadence."""
+    return math.ceil(days * 24 / SHORTEST_HOURS[every]) if every in SHORTEST_HOURS else 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from mlops_assets.ml.sources import DeliveredFile, Delivery
 from mlops_assets.ml.windows import Windows
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.records import Records
-from mlops_assets_tests import toy
+from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle import stages
 
 LABELS = {"source": {"uri": "labels", "files": ["{partition:%Y-%m}.csv"]}, "key": ["ts"], "delay_days": 10}
@@ -142,6 +142,22 @@ def test_labels_that_do_not_come_are_an_alert_of_their_own(tmp_path):
         office.records.put("toy", "labels", labelled, part.partition)
         office.happened(shop.spec, "labels", part.partition)
         assert office.look(due + timedelta(hours=1))[0] == []
+
+
+@pytest.mark.parametrize(("hours", "late"), [(120, False), (121, True)])
+def test_labels_are_missed_however_many_partitions_have_come_during_their_delay(open_office, hours, late):
+    shop = toy.spec(
+        "landing", partitions={"every": "hourly", "start": "2024-03-01"}, labels={**LABELS, "delay_days": 5}
+    )
+    office, windows = open_office(shop), Windows.of(shop.partitions)
+    begin = windows.first()
+    for key in map(windows.key, range(begin, begin + hours)):
+        first, last = windows.bounds(key)
+        part = evidence.validated("2024-03", partition=key, first=first, last=last, delivered=last)
+        office.records.put("toy", "validated_features", part, key)
+    office.deliver(shop, *map(windows.key, range(begin, begin + hours)))
+    found, _ = office.look(windows.bounds(windows.key(begin + hours - 1))[1])
+    assert found == ([("toy", "overdue_labels", "2024-03-01-00")] if late else [])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from mlops_assets.ml.evidence import depth
 from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
-from mlops_assets_tests import evidence, toy
+from mlops_assets_tests import evidence, late, toy
 from mlops_assets_tests.lifecycle.daemon import Daemon
 from mlops_assets_tests.toy import Workshop
 
@@ -156,6 +156,36 @@ def test_a_correction_that_validation_refuses_makes_nothing_stale(workshop):
     assert shop.run((), (DECISION,)).success
     assert decided(shop).evidence.stale == ()
     assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
+
+
+def test_a_training_whose_labels_were_late_is_dated_by_the_rows_at_hand_and_stays_so(workshop, tmp_path):
+    labelling, rows = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
+    model = ("trained_model", "evaluation_report", "registered_version")
+    shop = late.open_shop(workshop, tmp_path, retraining={"policy": "every_n", "every": 3})
+
+    def come(*months):
+        late.deliver_rows(shop, *months)
+        assert shop.run(months, rows).success
+
+    def learn(*months):
+        for month in months:
+            late.deliver_labels(shop, month)
+        assert shop.run(months, labelling).success
+        assert shop.run((), model).success
+
+    def trained():
+        assert shop.run((), (DECISION,)).success
+        return [(each.partition, each.judged) for each in decided(shop).evidence.trainings]
+
+    come(*FITTED)
+    learn(*FITTED)
+    come("2024-04", "2024-05")
+    assert trained() == [("2024-03-01", "2024-03-01")]
+    learn("2024-04")
+    come("2024-06")
+    known = [("2024-03-01", "2024-03-01"), ("2024-05-01", "2024-04-01")]
+    assert trained() == trained() == known
+    assert decided(shop).sentence.startswith("WAIT: 1 partition came after the last training")
 
 
 def test_what_is_read_does_not_grow_with_the_history(tmp_path):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_assets.ml.evidence import TRAININGS, Learned, Watched, depth, gather, remembered, stale
+from mlops_assets.ml.evidence import PARTITIONS, TRAININGS, Learned, Watched, depth, gather, remembered, stale
+from mlops_assets.ml.policies import policy
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.ml import decided
 
 
 def facts(*months, drift=(), performance=()):
@@ -121,3 +123,99 @@ def test_evidence_names_the_rule_and_the_newest_candidate(tmp_path):
 def test_as_many_partitions_are_looked_at_as_the_rule_needs(tmp_path):
     assert depth(toy.spec(tmp_path)) == 36
     assert depth(toy.spec(tmp_path, retraining={"policy": "every_n", "every": 60})) == 61
+
+
+MONTHS = [f"{year}-{month:02}" for year in (2022, 2023) for month in range(1, 13)]
+LABELS = {"source": {"uri": "labels", "files": ["{partition:%Y-%m}.csv"]}, "key": ["sale"], "delay_days": 300}
+LATE = 10
+
+
+def trained(place, run="run-1", holdout=None):
+    """A training on which the labels of ten months back were the newest, which became champion."""
+    last = MONTHS[place - LATE if holdout is None else holdout]
+    candidate = evidence.candidate(run=run, holdout=(f"{last}-01",))
+    return Learned(candidate, evidence.report(candidate, champion=evidence.comparison(0.5)), registered(run))
+
+
+def seen(spec, place, learned, before, at_hand):
+    """The evidence of a month: all have drifted, and those have mature labels that are ten months old."""
+    months = MONTHS[: place + 1]
+    watched = Watched(
+        {f"{month}-01": evidence.validated(month) for month in months},
+        {f"{month}-01": evidence.drift(month, "drifted") for month in months},
+        {f"{month}-01": evidence.performance(month) for month in months[:-LATE]},
+    )
+    return gather(spec, watched, learned, before, (), at_hand and f"{MONTHS[at_hand]}-01")
+
+
+def life(spec, first=12):
+    """At which months the rule trains when the first training was seen with none before it, and each is done at once.
+
+    The evidence of the last decision comes with it.
+    """
+    places, learned, before, at_hand = [], trained(first, "run-first"), (), None
+    for place in range(first, len(MONTHS)):
+        found = seen(spec, place, learned, before, at_hand)
+        if policy(spec.retraining).decide(found, spec.retraining).verdict == "RETRAIN":
+            places.append(place)
+            learned = trained(place, f"run-{place}")
+        before, at_hand = found.trainings, place
+    return places, found
+
+
+@pytest.mark.parametrize(
+    ("rule", "apart"),
+    [({"policy": "every_n", "every": 3}, 3), ({"policy": "on_drift", "cooldown": 3}, 4)],
+)
+def test_where_labels_are_late_as_many_partitions_lie_between_trainings_as_declared(tmp_path, rule, apart):
+    places, found = life(toy.spec(tmp_path, labels=LABELS, retraining=rule))
+    assert places == list(range(places[0], len(MONTHS), apart))
+    known = [(f"{MONTHS[place]}-01", f"{MONTHS[place - LATE]}-01") for place in places if MONTHS[place] < MONTHS[-1]]
+    assert [(each.partition, each.judged) for each in found.trainings[1:]] == known
+
+
+def test_where_labels_are_late_no_more_trainings_than_declared_fall_into_a_horizon(tmp_path):
+    spec = toy.spec(tmp_path, labels=LABELS, retraining={"policy": "gain", "most": 2, "horizon": 6})
+    known = [trained(place, f"run-{place}").facts() for place in (14, 19, 21)]
+    known = [
+        each.model_copy(update={"partition": f"{MONTHS[place]}-01"})
+        for each, place in zip(known, (14, 19, 21), strict=True)
+    ]
+    decide = policy(spec.retraining).decide
+    held = decide(seen(spec, 23, trained(21, "run-21"), known, 22), spec.retraining)
+    assert "2 of the newest 6 partitions were trained with" in held.sentence
+    before = decide(seen(spec, 23, trained(19, "run-19"), known[:2], 22), spec.retraining)
+    assert "were trained with" not in before.sentence
+
+
+def test_a_training_is_dated_once_by_what_was_at_hand_and_stays_so(tmp_path):
+    spec = toy.spec(tmp_path, labels=LABELS)
+    [first] = seen(spec, 15, trained(15), (), 14).trainings
+    assert (first.partition, first.judged) == (f"{MONTHS[14]}-01", f"{MONTHS[5]}-01")
+    assert seen(spec, 20, trained(15), (first,), 19).trainings == (first,)
+
+
+@pytest.mark.parametrize(("at_hand", "dated"), [(None, 8), (7, 8), (8, 8), (9, 9), (20, 8)])
+def test_a_training_is_never_older_than_what_it_was_judged_on(tmp_path, at_hand, dated):
+    spec = toy.spec(tmp_path, labels=LABELS)
+    [found] = seen(spec, 12, trained(0, holdout=8), (), at_hand).trainings
+    assert found.partition == f"{MONTHS[dated]}-01"
+
+
+@pytest.mark.parametrize(("mature", "verdict"), [(5, "NEED_LABELS"), (6, "RETRAIN")])
+def test_labels_that_came_after_a_training_are_new_although_their_rows_were_there(mature, verdict):
+    found = decided.evidence(
+        [decided.partition(4 + place, 30.0, mature=place + 4 <= mature) for place in range(14)],
+        [decided.training(3), decided.training(15, 10.0, gain=5.0, judged=decided.key(5), became_champion=False)],
+    )
+    assert decided.decided(found, {"cooldown": 0}).verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("every", "days", "reach"),
+    [("hourly", 5, 120), ("daily", 40, 40), ("daily", 0.5, 1), ("weekly", 40, 6), ("monthly", 28, 1), ("batch", 40, 0)],
+)
+def test_evidence_reaches_back_to_partitions_whose_labels_have_come(tmp_path, every, days, reach):
+    partitions = {"every": every, **({} if every == "batch" else {"start": "2024-01-01"})}
+    spec = toy.spec(tmp_path, partitions=partitions, labels={**LABELS, "delay_days": days})
+    assert depth(spec) == PARTITIONS + reach

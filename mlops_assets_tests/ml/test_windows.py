@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mlops_assets.lifecycle.common import partitions_definition
 from mlops_assets.ml.spec import Partitions
-from mlops_assets.ml.windows import Windows
+from mlops_assets.ml.windows import Windows, partitions_in
 from mlops_assets_tests import toy
 
 EVERY = st.sampled_from(["hourly", "daily", "weekly", "monthly"])
@@ -70,3 +70,14 @@ def test_many_keys_are_numbered_at_once(every):
 def test_batches_have_no_windows():
     with pytest.raises(ValueError, match="named by their files"):
         Windows.of(Partitions(every="batch"))
+
+
+@given(every=EVERY, start=STARTS, hours=st.integers(1, 24 * 200))
+def test_no_more_partitions_begin_in_some_days_than_they_are_said_to_span(every, start, hours):
+    ours, begin = windows(every, start), datetime(start.year, start.month, start.day, tzinfo=UTC)
+    begun = ours.number(begin + timedelta(hours=hours)) - ours.number(begin)
+    assert 0 <= begun <= partitions_in(hours / 24, every) <= -(-hours // {"hourly": 1, "daily": 24}.get(every, 168))
+
+
+def test_batches_span_no_time():
+    assert partitions_in(40, "batch") == 0
