@@ -102,6 +102,7 @@ class Life:
         )
         self.learned = Learned(candidate, evidence.report(candidate, WITHIN, champion=against), registered)
         self.records.put("toy", "trained_model", candidate)
+        self.records.put("toy", "registered_version", registered)
         self.world = self.world_of(day) if better else self.world
 
     def against(self, better: bool) -> Comparison:
