@@ -28,8 +28,15 @@ def say(monkeypatch):
 
 @pytest.fixture
 def logged():
-    """Everything that any logger passes on to the root's handlers."""
+    """Everything that any logger passes on to the root's handlers.
+
+    Alembic switches off every logger there is when MLflow's or Dagster's database is made in this process.
+    """
     text, root = io.StringIO(), logging.getLogger()
+    for known in logging.Logger.manager.loggerDict.values():
+        if isinstance(known, logging.Logger) and known.name.startswith("urllib3"):
+            known.disabled, known.propagate = False, True
+            known.setLevel(logging.NOTSET)
     handler, level = logging.StreamHandler(text), root.level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
