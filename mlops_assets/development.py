@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from mlops_assets import settings
 from mlops_assets.instance import prepare
-from mlops_assets.lease import lease
+from mlops_assets.lease import refuse_second
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,8 +35,8 @@ def serve(port: int, console: Console) -> int:
     home = prepare()
     import dagster as dg
 
-    with dg.DagsterInstance.get() as instance, lease(instance):
-        pass  # one that somebody holds is said here, before anything is started
+    with dg.DagsterInstance.get() as instance:
+        refuse_second(instance)
     with ExitStack() as beside:
         for name, address in (("MLflow", _mlflow(beside)), ("Reports", _reports(beside))):
             console.print(f"{name}: {address}", soft_wrap=True)

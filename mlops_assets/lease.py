@@ -55,6 +55,12 @@ def process_name() -> str:
     return f"process {os.getpid()} on {socket.gethostname()}"[:60]
 
 
+def refuse_second(instance: dg.DagsterInstance) -> None:
+    """Raise HeldError where another process holds the lease, and hold nothing."""
+    with lease(instance):
+        return
+
+
 @contextmanager
 def lease(instance: dg.DagsterInstance) -> Iterator[None]:
     """Hold the instance's lease for the length of the block. Raises HeldError at once where another process has it."""

@@ -9,6 +9,7 @@ from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets.ml.training import Candidate, Manifest
 from mlops_assets.ml.validation import ValidatedPartition
 
@@ -148,3 +149,14 @@ def performance(month: str, mae: float | None = 3.0, **changes: Any) -> Performa
         "sentence": f"mae is {mae}: by hand.",
     }
     return PerformanceReport.model_validate({**fields, **changes})
+
+
+FIRST = TrainingFacts(
+    partition="2023-12-01",
+    fitted=2,
+    holdout=about(3.0),
+    gain=None,
+    became_champion=True,
+    cpu_seconds=1.0,
+    candidate="run-0",
+)

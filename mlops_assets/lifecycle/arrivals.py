@@ -6,9 +6,16 @@ from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from pydantic import ValidationError
 
-from mlops_assets.lifecycle.common import RAW, VALIDATED, data_versions, going_on, key, partitions_definition
+from mlops_assets.lifecycle.common import (
+    RAW,
+    VALIDATED,
+    data_versions,
+    going_on,
+    key,
+    partitions_definition,
+    remembered,
+)
 from mlops_assets.lifecycle.endings import REQUEST, Ending, ended_at, ending, finished_steps
 from mlops_assets.lifecycle.labelled import LABELS, learnable
 from mlops_assets.ml.planning import (
@@ -64,7 +71,7 @@ def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -
         records: dg.ResourceParam[Records],
     ) -> dg.SensorResult | dg.SkipReason:
         """Look into the source, and ask for what is new."""
-        instance, memory = context.instance, _remembered(context.cursor)
+        instance, memory = context.instance, remembered(Memory, context.cursor)
         events = None if memory.asked else quiet.happened(instance, spec)
         if quiet.may_hold(context.cursor, events) and deliveries.look(spec, blobs, clock(), memory) == quiet.seen:
             return quiet.answer
@@ -132,14 +139,6 @@ def newest_events(instance: dg.DagsterInstance, spec: ModelSpec) -> dict[dg.Asse
     assets = (RAW, VALIDATED, *MONITORING, *TRAINING, *((LABELS,) if spec.labels else ()))
     records = instance.get_asset_records([key(spec, asset) for asset in assets])
     return {each.asset_entry.asset_key: each.asset_entry.last_materialization_storage_id for each in records}
-
-
-def _remembered(cursor: str | None) -> Memory:
-    """What the last look left; nothing where it was left by another version of this code."""
-    try:
-        return Memory.model_validate_json(cursor) if cursor else Memory()
-    except ValidationError:
-        return Memory()
 
 
 def without_verdict(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
+from pydantic import ValidationError
 
 from mlops_assets.compute import op_tags
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
@@ -17,6 +18,8 @@ DATA_VERSION = "dagster/data_version"
 WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
 SHOWN = 50
+
+Memory = TypeVar("Memory", bound=Value)
 
 GOING_ON = (
     dg.DagsterRunStatus.QUEUED,
@@ -104,6 +107,14 @@ def materializations(
             metadata=dict(metadata[partition]),
             tags={DATA_VERSION: version, "dagster/data_version_is_user_provided": "true"},
         )
+
+
+def remembered(kind: type[Memory], cursor: str | None) -> Memory:
+    """What a sensor's last look left; nothing where it was left by another version of this code."""
+    try:
+        return kind.model_validate_json(cursor) if cursor else kind()
+    except ValidationError:
+        return kind()
 
 
 def refusal(spec: ModelSpec, asset: str, what: str, refused: Mapping[str, str], *, outage: bool = False) -> dg.Failure:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.arrivals import (
@@ -76,7 +76,7 @@ def new_labels(
     )
     def look(context: dg.SensorEvaluationContext, deliveries: Deliveries, blobs: Blobs) -> dg.SensorResult:
         """Look into every source of labels, those first that the last look did not get to."""
-        memories = _remembered(context.cursor)
+        memories = common.remembered(Memories, context.cursor)
         known, settled, begun, seen = dict(memories.models), dict(memories.settled), stopwatch(), []
         waiting = _in_turn(late, memories.next)
         while waiting and (not seen or stopwatch() - begun < SECONDS_A_LOOK):
@@ -93,14 +93,6 @@ def new_labels(
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else told, cursor=cursor)
 
     return look
-
-
-def _remembered(cursor: str | None) -> Memories:
-    """What the last look left; nothing where it was left by another version of this code."""
-    try:
-        return Memories.model_validate_json(cursor) if cursor else Memories()
-    except ValidationError:
-        return Memories()
 
 
 def _in_turn(specs: Sequence[ModelSpec], first: str | None) -> list[ModelSpec]:

@@ -6,7 +6,6 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle import common
-from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.judging import Judging
 from mlops_assets.lifecycle.upstream import Upstream
 from mlops_assets.ml import charts
@@ -77,7 +76,8 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
             yield from common.materializations(asset_key, versions, metadata)
             if work.judged:
                 yield from checks
-            raise _refusal(spec, work)
+            what = f"The drift of {len(work.refused)} partitions cannot be judged."
+            raise common.refusal(spec, "drift_report", what, work.refused, outage=work.outage)
         yield from common.finish(context, asset_key, work.judged, versions, metadata, check_results=checks)
 
     return drift_report
@@ -182,15 +182,4 @@ def _warning(check: str, metadata: Mapping[str, Any], found: Mapping[str, str]) 
         severity=dg.AssetCheckSeverity.WARN,
         description=next(iter(found.values()), None),
         metadata=metadata,
-    )
-
-
-def _refusal(spec: ModelSpec, work: Judging) -> dg.Failure:
-    refused = work.refused
-    lines = [f"{spec.name}/drift_report[{partition}]: {reason}" for partition, reason in refused.items()]
-    more = [f"... and {len(lines) - SHOWN} more."] if len(lines) > SHOWN else []
-    return dg.Failure(
-        f"The drift of {len(refused)} partitions cannot be judged.\n" + "\n".join([*lines[:SHOWN], *more]),
-        metadata={"refused": dg.MetadataValue.json(refused)} | ({OUTAGE: True} if work.outage else {}),
-        allow_retries=False,
     )

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlops_assets.lifecycle.arrivals import RAW, VALIDATED, Clock, utc_now
-from mlops_assets.lifecycle.common import key
+from mlops_assets.lifecycle.common import key, remembered
 from mlops_assets.lifecycle.inspection import delivered
 from mlops_assets.lifecycle.labelled import LABELS
 from mlops_assets.ml.alerts import Alert, Kind
@@ -64,7 +64,7 @@ def overdue(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorDefi
         context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records], alerts: Alerts
     ) -> dg.SensorResult:
         """Compare what came with what should have come by now."""
-        now, waiting = clock(), _remembered(context.cursor)
+        now, waiting = clock(), remembered(Waiting, context.cursor)
         events = _newest_events(context.instance, specs)
         for spec in specs:
             before = known.get(spec.name)
@@ -81,14 +81,6 @@ def overdue(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorDefi
         return dg.SensorResult(skip_reason=_said(true, news), cursor=Waiting(began=began).model_dump_json())
 
     return look
-
-
-def _remembered(cursor: str | None) -> Waiting:
-    """What the last look left; nothing where it was left by another version of this code."""
-    try:
-        return Waiting.model_validate_json(cursor) if cursor else Waiting()
-    except ValidationError:
-        return Waiting()
 
 
 def _newest_events(instance: dg.DagsterInstance, specs: Sequence[ModelSpec]) -> dict[str, tuple[int, ...]]:

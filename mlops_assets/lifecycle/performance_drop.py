@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlops_assets.lifecycle import common
 from mlops_assets.ml.alerts import Alert
@@ -44,7 +44,7 @@ def performance_drop(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records], alerts: Alerts
     ) -> dg.SensorResult:
         """Look at the reports that were made since the last look."""
-        memory, said = _remembered(context.cursor), []
+        memory, said = common.remembered(Memory, context.cursor), []
         for spec, newest in _reported(context.instance, by_key, memory):
             found = _new(context.instance, spec, memory.seen.get(spec.name), records)
             _judge(spec, found, records, alerts)
@@ -54,14 +54,6 @@ def performance_drop(specs: Sequence[ModelSpec]) -> dg.SensorDefinition:
         return dg.SensorResult(skip_reason=told, cursor=memory.model_dump_json())
 
     return look
-
-
-def _remembered(cursor: str | None) -> Memory:
-    """What the last look left; nothing where it was left by another version of this code."""
-    try:
-        return Memory.model_validate_json(cursor) if cursor else Memory()
-    except ValidationError:
-        return Memory()
 
 
 def _reported(

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import cached_property
 
 import dagster as dg
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.arrivals import Clock, utc_now
@@ -62,7 +62,7 @@ def retrain_on_decision(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> d
     )
     def look(context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]) -> dg.SensorResult:
         """Look at the newest decision of every model."""
-        memory, looking = _remembered(context.cursor), Looking(context.instance, records, clock())
+        memory, looking = common.remembered(Memory, context.cursor), Looking(context.instance, records, clock())
         looks = [looking.at(spec, memory.asked.get(spec.name)) for spec in specs]
         for each in looks:
             if each.asked and each.asked.given_up and each.asked != memory.asked.get(each.model):
@@ -72,14 +72,6 @@ def retrain_on_decision(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> d
         return dg.SensorResult(run_requests=requests, skip_reason=None if requests else _told(looks), cursor=cursor)
 
     return look
-
-
-def _remembered(cursor: str | None) -> Memory:
-    """What the last look left; nothing where it was left by another version of this code."""
-    try:
-        return Memory.model_validate_json(cursor) if cursor else Memory()
-    except ValidationError:
-        return Memory()
 
 
 @dataclass

@@ -34,7 +34,6 @@ from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.lifecycle.training import training
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import OnDrift
-from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
 
@@ -61,18 +60,9 @@ def definitions() -> dg.Definitions:
 def decide(home: Path) -> None:
     """A decision to retrain, as the asset leaves it."""
     candidate = evidence.candidate(run="run-0")
-    trained = TrainingFacts(
-        partition="2023-12-01",
-        fitted=2,
-        holdout=evidence.about(3.0),
-        gain=None,
-        became_champion=True,
-        cpu_seconds=1.0,
-        candidate="run-0",
-    )
     parts, reports = evidence.validated("2024-01"), evidence.drift("2024-01", "drifted")
     watched = Watched({parts.partition: parts}, {reports.partition: reports})
-    found = gather(SPEC, watched, Learned(candidate), [trained], ())
+    found = gather(SPEC, watched, Learned(candidate), [evidence.FIRST], ())
     records = Records(root=str(home))
     records.put(SPEC.name, "trained_model", candidate)
     records.put(SPEC.name, "retraining_decision", OnDrift().decide(found, SPEC.retraining))

@@ -16,21 +16,12 @@ from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
 from mlops_assets.ml.registration import RegisteredVersion
-from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle.dying_ticks import POINTS
 
 DRIFTED = ("drifted", "drifted")
 ON_DRIFT = {"policy": "on_drift", "cooldown": 0}
-FIRST = TrainingFacts(
-    partition="2023-12-01",
-    fitted=2,
-    holdout=evidence.about(3.0),
-    gain=None,
-    became_champion=True,
-    cpu_seconds=1.0,
-    candidate="run-0",
-)
+FIRST = evidence.FIRST
 
 
 class Ticks:
