@@ -6,6 +6,7 @@ Two processes that open a fresh SQLite instance at once can break it for good
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -69,13 +70,25 @@ def _template() -> Path:
     return inside if inside.exists() else package.parent / "dagster.yaml"
 
 
+def _storage(dagster_home: Path) -> str:
+    """The part of `dagster.yaml` that names the folder, which the template cannot know."""
+    return f"""
+storage:
+  custom:
+    module: mlops_assets.sqlite_storage
+    class: SqliteStorage
+    config: {{base_dir: {json.dumps(str(dagster_home.absolute()))}}}
+"""
+
+
 def _configure(dagster_home: Path, ours: bool) -> None:
-    """Keep our own home's `dagster.yaml` like the template; leave alone one in a home that the user named."""
-    config, template = dagster_home / "dagster.yaml", _template().read_bytes()
-    if config.exists() and (not ours or config.read_bytes() == template):
+    """Keep our own home's `dagster.yaml` like the template, with its storage; leave alone one in a home of the user."""
+    config = dagster_home / "dagster.yaml"
+    wanted = _template().read_text() + _storage(dagster_home)
+    if config.exists() and (not ours or config.read_text() == wanted):
         return
     aside = config.with_suffix(".new")
-    aside.write_bytes(template)
+    aside.write_text(wanted)
     aside.replace(config)
 
 
@@ -85,6 +98,8 @@ def _create_dagster(dagster_home: Path) -> None:
 
     config = yaml.safe_load((dagster_home / "dagster.yaml").read_text()) or {}
     missing = [name for name in DATABASES if not (dagster_home / name).exists()]
+    if config.get("storage") == yaml.safe_load(_storage(dagster_home))["storage"]:
+        del config["storage"]
     if not missing or {"storage", "run_storage", "event_log_storage", "schedule_storage"} & set(config):
         return
     import dagster as dg

@@ -27,8 +27,6 @@ spec = ModelSpec.model_validate({
 wiring = dg.Definitions(resources=resources(str(home), f"sqlite:///{home}/mlflow.db"), executor=dg.in_process_executor)
 job = dg.Definitions.merge(lifecycle(spec), wiring).resolve_job_def("world_lifecycle")
 weeks = [f"{START + pd.Timedelta(weeks=week):%Y-%m-%d}" for week in (0, WEEKS - 1)]
-(home / "dagster").mkdir(exist_ok=True)
-(home / "dagster" / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
 with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
     span = {"dagster/asset_partition_range_start": weeks[0], "dagster/asset_partition_range_end": weeks[1]}
     names = ("raw_data", "validated_features", "quarantined_rows")

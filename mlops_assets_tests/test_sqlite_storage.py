@@ -1,0 +1,120 @@
+"""The storage of the prepared instance: Dagster's own files and answers, with an engine kept for each file."""
+
+import threading
+
+import dagster as dg
+import pytest
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+
+from mlops_assets import instance, sqlite_storage
+
+
+@dg.asset
+def numbers() -> dg.MaterializeResult:
+    return dg.MaterializeResult(metadata={"rows": 3})
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    for name in ("DAGSTER_HOME", "MLOPS_HOME"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    return instance.prepare(str(tmp_path))
+
+
+def materialize(home) -> str:
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        return dg.materialize([numbers], instance=opened).run_id
+
+
+def test_the_prepared_instance_uses_it_wherever_it_is_opened_from(home, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME")
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        again = dg.DagsterInstance.from_ref(opened.get_ref())
+        for one in (opened, again):
+            assert isinstance(one.event_log_storage, sqlite_storage._Events)
+            assert isinstance(one.run_storage, sqlite_storage._Runs)
+            assert isinstance(one.schedule_storage, sqlite_storage._Schedules)
+            assert one.event_log_storage.path_for_shard("index").startswith(str(home / "history" / "runs"))
+
+
+def test_what_it_writes_dagsters_own_storage_reads(home):
+    run_id = materialize(home)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    with dg.DagsterInstance.from_config(str(home)) as plain:
+        assert type(plain.event_log_storage) is SqliteEventLogStorage
+        assert plain.get_run_by_id(run_id).is_success
+        assert plain.get_latest_materialization_event(dg.AssetKey("numbers")).run_id == run_id
+        assert len(plain.all_logs(run_id)) > 10
+
+
+def test_what_dagsters_own_storage_wrote_it_reads(home):
+    ours = (home / "dagster.yaml").read_text()
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    run_id = materialize(home)
+    (home / "dagster.yaml").write_text(ours)
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        assert opened.get_latest_materialization_event(dg.AssetKey("numbers")).run_id == run_id
+
+
+def test_a_run_makes_one_engine_a_file_where_dagster_makes_one_a_connection(home):
+    def engines(home) -> int:
+        made = set()
+
+        def connected(connection):
+            made.add(connection.engine)
+
+        event.listen(Engine, "engine_connect", connected)
+        try:
+            materialize(home)
+        finally:
+            event.remove(Engine, "engine_connect", connected)
+        return len(made)
+
+    ours = engines(home)
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    assert ours < 8 < 30 < engines(home)
+
+
+def test_no_connection_stays_open(home):
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        opened.get_runs_count()
+        opened.all_asset_keys()
+    assert not list(home.rglob("*.db-wal"))
+
+
+def test_threads_that_write_to_one_run_lose_no_event(home):
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        run = opened.create_run_for_job(dg.Definitions(assets=[numbers]).resolve_implicit_global_asset_job_def())
+        start = threading.Barrier(4)
+
+        def report(number):
+            start.wait()
+            for each in range(10):
+                opened.report_engine_event(f"{number}-{each}", run)
+
+        threads = [threading.Thread(target=report, args=(number,)) for number in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        messages = [log.message for log in opened.all_logs(run.run_id)]
+    wanted = [f"{number}-{each}" for number in range(4) for each in range(10)]
+    assert sorted(message for message in messages if message in wanted) == sorted(wanted)
+
+
+@pytest.mark.parametrize(
+    ("owner", "names"),
+    [
+        (SqliteEventLogStorage, ("_connect", "_initdb", "has_table", "conn_string_for_shard")),
+        (SqliteRunStorage, ("connect",)),
+        (SqliteScheduleStorage, ("connect",)),
+    ],
+)
+def test_dagster_still_has_what_is_overridden(owner, names):
+    assert all(name in vars(owner) for name in names)
