@@ -68,6 +68,8 @@ class SqliteStorage(DagsterSqliteStorage):
         self._schedule_storage = _Schedules(schedules._conn_string)
 
     @classmethod
-    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: SqliteStorageConfig) -> SqliteStorage:
+    def from_config_value(
+        cls, inst_data: ConfigurableClassData | None, config_value: SqliteStorageConfig
+    ) -> SqliteStorage:
         """What Dagster calls with the `config` of `dagster.yaml`."""
         return cls(inst_data=inst_data, **config_value)
