@@ -186,6 +186,34 @@ def alerts(
 
 
 @app.command()
+def ledger(
+    model: Annotated[str | None, typer.Argument(help="Show this model's entries only.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Say whether the ledger is as it was written, and nothing else.")
+    ] = False,
+) -> None:
+    """Show what was done with the versions of models: who released what, when, why, and on what evidence."""
+    from mlops_assets import settings
+    from mlops_assets.chronicle import table
+    from mlops_assets.resources.ledger import Ledger, LedgerUnavailableError
+
+    console = Console()
+    try:
+        kept = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
+        if broken := kept.verify():
+            _refuse(console, f"The ledger is broken: {broken}")
+        links = kept.links(model)
+    except (LedgerUnavailableError, settings.SecretInUriError) as error:
+        _refuse(console, error)
+    if verify:
+        console.print(f"The ledger is whole: {len(links)} entries{f' of {model}' if model else ''}.")
+    elif links:
+        console.print(table(links))
+    else:
+        console.print(f"The ledger has no entry{f' of {model}' if model else ''}.")
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults

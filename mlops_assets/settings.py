@@ -35,6 +35,16 @@ LANDING = Setting("MLOPS_LANDING", "Where the shipped models look for deliveries
 TRACKING_URI = Setting(
     "MLFLOW_TRACKING_URI", "MLflow's tracking server and registry.", "sqlite:///$MLOPS_HOME/mlflow.db"
 )
+LEDGER = Setting(
+    "MLOPS_LEDGER",
+    "The database of the ledger of releases: SQLite, or PostgreSQL as postgresql://user@host/database.",
+    "sqlite:///$MLOPS_HOME/ledger.db",
+)
+LEDGER_ANCHORS = Setting(
+    "MLOPS_LEDGER_ANCHORS",
+    "Where the head of the ledger is kept after each entry, so that a cut is found: a folder or an object-store URI.",
+    "$MLOPS_HOME/ledger",
+)
 MLFLOW_UI = Setting(
     "MLOPS_MLFLOW_UI",
     "Where a person's browser finds MLflow: links in metadata start with it.",
@@ -74,6 +84,8 @@ ALL = (
     HOME,
     LANDING,
     TRACKING_URI,
+    LEDGER,
+    LEDGER_ANCHORS,
     MLFLOW_UI,
     DAGSTER_UI,
     REPORTS_UI,
@@ -134,6 +146,16 @@ def landing() -> str:
 def tracking_uri() -> str:
     """MLflow's tracking URI."""
     return _within_home(_without_password(TRACKING_URI))
+
+
+def ledger() -> str:
+    """The URL of the ledger's database."""
+    return _within_home(_without_password(LEDGER))
+
+
+def ledger_anchors() -> str:
+    """The folder or URI under which the ledger's heads are kept."""
+    return _absolute(_within_home(_without_password(LEDGER_ANCHORS)))
 
 
 def dagster_home() -> str:

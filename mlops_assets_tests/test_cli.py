@@ -9,8 +9,10 @@ from typer.testing import CliRunner
 
 from mlops_assets.cli import app
 from mlops_assets.ml.alerts import Alert, name_of
+from mlops_assets.ml.ledger import Entry
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel
+from mlops_assets.resources.ledger import Ledger
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
 from mlops_assets_tests.sinks import http_sink
@@ -164,3 +166,21 @@ def test_alerts_tries_every_channel_and_fails_when_one_does_not_take_it(type_in,
         status, said = type_in("alerts", "--test")
     assert (status, len(sink.taken)) == (1, 2)
     assert said.startswith("ops: told\njson: ")
+
+
+def test_the_ledger_is_shown_and_verified(type_in, tmp_path):
+    assert type_in("ledger") == (0, "The ledger has no entry.\n")
+    kept = Ledger(uri=f"sqlite:///{tmp_path}/home/ledger.db", anchors=f"{tmp_path}/home/ledger")
+    said = {"who": "ada [red]", "why": "It is better.", "when": datetime(2026, 3, 1, tzinfo=UTC)}
+    for version in (1, 2):
+        kept.append(Entry(kind="released", model="toy", version=version, evidence={"model": "ab" * 32}, **said))
+    status, shown = type_in("ledger", "toy")
+    assert status == 0
+    for text in ("v2 released", "ada [red]: It is better.", "model abababababab", "2026-03-01 00:00:00"):
+        assert text in shown
+    assert type_in("ledger", "other")[1] == "The ledger has no entry of other.\n"
+    assert type_in("ledger", "--verify") == (0, "The ledger is whole: 2 entries.\n")
+    (tmp_path / "home" / "ledger.db").unlink()
+    status, shown = type_in("ledger", "--verify")
+    assert status == 1
+    assert "The ledger is broken: entry 1 is missing: the ledger ends before it, and entry 2 was anchored." in shown

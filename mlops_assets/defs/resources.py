@@ -10,6 +10,7 @@ from mlops_assets import settings
 from mlops_assets.resources.alerts import alerts_at
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries
+from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.reports import Reports
@@ -17,7 +18,7 @@ from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking
 
 
-def resources(home: str, tracking_uri: str) -> dict[str, Any]:
+def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dict[str, Any]:
     """Every resource that the lifecycle needs, with its state under `home`."""
     records = Records(root=home)
     return {
@@ -30,12 +31,14 @@ def resources(home: str, tracking_uri: str) -> dict[str, Any]:
         "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),
         "tracking": Tracking(root=home, tracking_uri=tracking_uri),
         "registry": Registry(root=home, tracking_uri=tracking_uri),
+        "ledger": ledger or Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger"),
     }
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """The resources, and one process a run: a lifecycle is a chain, and a process a step costs seconds of imports."""
+    ledger = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
     return dg.Definitions(
-        resources=resources(settings.home(), settings.tracking_uri()), executor=dg.in_process_executor
+        resources=resources(settings.home(), settings.tracking_uri(), ledger), executor=dg.in_process_executor
     )

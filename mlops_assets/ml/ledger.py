@@ -1,0 +1,156 @@
+"""The ledger: what was done with a model's versions, by whom, why and on what evidence, in a chain that proves itself.
+
+Each link carries the SHA-256 of the one before it, so that a change, a gap or a swap is found at the link where it is.
+A chain alone cannot tell that its end was cut off, or that all of it was written anew: anchors can, which are kept
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+
+from mlops_assets.ml.spec import Name, Value
+
+Kind = Literal["adopted", "released", "rolled_back", "confirmed", "lost", "restored", "approved", "refused", "waived"]
+CROWNING = frozenset({"adopted", "released", "rolled_back"})
+GENESIS = "0" * 64
+Said = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
+Moment = Annotated[AwareDatetime, AfterValidator(lambda when: when.astimezone(UTC))]
+
+
+class Entry(Value):
+    """One thing that was done with a version of a model.
+
+    `adopted`, `released` and `rolled_back` make it champion, in the place of `previous`; `confirmed` says that the
+    registry followed the entry `answers`; a `lost` release came after another one; `restored` put the registry's alias
+    back. `evidence` names what was known by its SHA-256.
+    """
+
+    kind: Kind
+    model: Name
+    version: int = Field(ge=1)
+    who: Said
+    why: Said
+    when: Moment
+    evidence: dict[str, str] = Field(default_factory=dict)
+    previous: int | None = None
+    answers: int | None = None
+
+    def payload(self) -> str:
+        """The entry as it is kept: canonical JSON, in ASCII."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+class Link(Value):
+    """An entry in its place: its number from 1 on, its text, and the digest of both and of all that came before."""
+
+    sequence: int
+    model: str
+    payload: str
+    hash: str
+
+    @classmethod
+    def after(cls, last: Link | None, entry: Entry) -> Link:
+        """The entry as the link that follows `last`. Time does not run backwards, whatever a machine's clock says."""
+        if last is not None and entry.when < last.entry.when:
+            entry = entry.model_copy(update={"when": last.entry.when})
+        sequence, before = (last.sequence + 1, last.hash) if last else (1, GENESIS)
+        payload = entry.payload()
+        return cls(
+            sequence=sequence,
+            model=entry.model,
+            payload=payload,
+            hash=chained(before, sequence, entry.model, payload),
+        )
+
+    @cached_property
+    def entry(self) -> Entry:
+        """What the link says."""
+        return Entry.model_validate_json(self.payload)
+
+
+class Anchor(Value):
+    """The head of the chain as it once was, kept where whoever changes the ledger does not reach."""
+
+    sequence: int
+    hash: str
+
+
+class Reign(Value):
+    """The time of a champion, from the entry that made it one; `confirmed` is when the registry had followed."""
+
+    version: int
+    previous: int | None
+    since: datetime
+    confirmed: datetime | None
+    sequence: int
+    hash: str
+    kind: Kind
+    who: str
+    why: str
+    evidence: dict[str, str]
+
+
+def chained(before: str, sequence: int, model: str, payload: str) -> str:
+    """The digest (hex) of a link that follows one with the digest `before`."""
+    return hashlib.sha256("\n".join([before, str(sequence), model, payload]).encode("utf-8", "replace")).hexdigest()
+
+
+def verify(links: Iterable[Link], anchors: Iterable[Anchor] = ()) -> str | None:
+    """The first broken link, and how it is broken; None where the ledger is whole, and as long as every anchor says."""
+    heads: dict[int, set[str]] = {}
+    for anchor in anchors:
+        heads.setdefault(anchor.sequence, set()).add(anchor.hash)
+    expected, before = 1, GENESIS
+    for link in links:
+        if link.sequence != expected:
+            return f"entry {expected} is missing: entry {link.sequence} stands in its place."
+        if link.hash != chained(before, link.sequence, link.model, link.payload):
+            return f"entry {link.sequence} is not what was written, or what stands before it was exchanged."
+        if heads.get(link.sequence, {link.hash}) != {link.hash}:
+            return f"entry {link.sequence} is another than was anchored: the ledger was cut off, or written anew."
+        expected, before = expected + 1, link.hash
+    if cut := [sequence for sequence in heads if sequence >= expected]:
+        return f"entry {expected} is missing: the ledger ends before it, and entry {max(cut)} was anchored."
+    return None
+
+
+def reigns(links: Iterable[Link], model: str) -> tuple[Reign, ...]:
+    """The champions of a model, one after the other."""
+    entries = [(link, link.entry) for link in links if link.model == model]
+    confirmed = {entry.answers: entry.when for _, entry in entries if entry.kind == "confirmed"}
+    return tuple(
+        Reign(
+            version=entry.version,
+            previous=entry.previous,
+            since=entry.when,
+            confirmed=confirmed.get(link.sequence),
+            sequence=link.sequence,
+            hash=link.hash,
+            kind=entry.kind,
+            who=entry.who,
+            why=entry.why,
+            evidence=entry.evidence,
+        )
+        for link, entry in entries
+        if entry.kind in CROWNING
+    )
+
+
+def champion(links: Iterable[Link], model: str) -> Reign | None:
+    """Who reigns now; None while nobody does."""
+    found = reigns(links, model)
+    return found[-1] if found else None
+
+
+def champion_at(links: Sequence[Link], model: str, time: datetime) -> Reign | None:
+    """Who reigned at a moment: the first one does from its own moment on, None before."""
+    until = [reign for reign in reigns(links, model) if reign.since <= time]
+    return until[-1] if until else None
