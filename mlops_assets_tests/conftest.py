@@ -4,10 +4,10 @@ import json
 import os
 from pathlib import Path
 
-import dagster as dg
 import hypothesis
 import pytest
 
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -47,7 +47,7 @@ def record_figure(request):
 @pytest.fixture
 def workshop(tmp_path):
     """A function that opens the toy model on a home of its own; keyword arguments replace fields of its declaration."""
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
 
         def open_workshop(**changes):
             return Workshop(tmp_path / "home", instance, changes)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from mlops_assets.defs.resources import resources
 from mlops_assets.demo.player import Player, Ran
 from mlops_assets.lifecycle import lifecycle, watching
 from mlops_assets.ml.spec import ModelSpec
+from mlops_assets_tests import homes
 
 LOOKS = 6
 SOURCES = ("BIKE_DEMAND_URI", "ELECTRICITY_PRICE_URI")
@@ -89,7 +89,7 @@ def at_home(home: Path, *declarations: ModelSpec, **environment: str) -> Iterato
             patch.delenv(name)
         for name, value in {settings.HOME.name: str(home), **environment}.items():
             patch.setenv(name, value)
-        shutil.copytree(_prepared(), home)
+        shutil.copytree(homes.prepared(), home)
         with dg.DagsterInstance.from_config(str(instance.prepare())) as opened:
             yield House(home, opened, _built(home, declarations) if declarations else defs())
 
@@ -98,21 +98,3 @@ def _built(home: Path, declarations: Sequence[ModelSpec]) -> dg.Definitions:
     outside = resources(str(home), f"sqlite:///{home}/mlflow.db")
     wiring = dg.Definitions(resources=outside, executor=dg.in_process_executor)
     return dg.Definitions.merge(*map(lifecycle, declarations), watching(declarations), wiring)
-
-
-@cache
-def _folder() -> tempfile.TemporaryDirectory:
-    return tempfile.TemporaryDirectory()
-
-
-@cache
-def _prepared() -> Path:
-    """A prepared home to copy: making MLflow's tables takes seconds."""
-    home = Path(_folder().name) / "home"
-    with pytest.MonkeyPatch.context() as patch:
-        for setting in (settings.DAGSTER_HOME, settings.TRACKING_URI):
-            patch.setenv(setting.name, "")
-            patch.delenv(setting.name)
-        patch.setenv(settings.HOME.name, str(home))
-        instance.prepare()
-    return home

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import (
@@ -26,6 +25,7 @@ from mlops_assets import settings, watchdog
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel
 from mlops_assets.watchdog import DAEMON, SENSORS, STORAGE, Sight, Sign, Time, Watch, sensor_signs, sight
+from mlops_assets_tests.homes import instance_at
 
 NOON = datetime(2024, 3, 1, 12, tzinfo=UTC)
 
@@ -164,7 +164,7 @@ def test_a_sensor_that_is_declared_no_more_or_switched_off_is_no_silence():
 
 @pytest.fixture
 def instance(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as made:
+    with instance_at(tmp_path) as made:
         yield made
 
 

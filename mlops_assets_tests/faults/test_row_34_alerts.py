@@ -13,6 +13,7 @@ from mlops_assets.lifecycle.alerting import deliver_alerts
 from mlops_assets.ml.alerts import Alert
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets_tests.faults.test_row_34_secrets import found
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.sinks import http_sink
 
 pytestmark = pytest.mark.fault(34)
@@ -44,7 +45,7 @@ def test_telling_channels_that_take_it_and_that_do_not_writes_no_secret(planted,
     alert = Alert(kind="drift", model="toy", partition=None, about="x", sentence="It moved.", link=None, raised=raised)
     alerts = Alerts(root=str(home), ui="http://127.0.0.1:3000")
     alerts.raise_(alert)
-    with dg.instance_for_test(temp_dir=str(dagster)) as instance:
+    with instance_at(dagster) as instance:
         sensor = deliver_alerts([])
         with dg.build_sensor_context(instance=instance, resources={"alerts": alerts}) as context:
             seen = sensor.evaluate_tick(context)

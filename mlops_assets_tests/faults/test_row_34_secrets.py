@@ -16,7 +16,7 @@ import pytest
 from mlops_assets import settings
 from mlops_assets.defs.resources import resources
 from mlops_assets_tests import toy
-from mlops_assets_tests.lifecycle.stages import empty_database
+from mlops_assets_tests.homes import instance_at
 
 VARIABLES = (
     "AWS_SECRET_ACCESS_KEY",
@@ -97,8 +97,6 @@ def test_a_whole_lifecycle_writes_no_secret(workshop, planted, tmp_path, capfd, 
     url = "sqlite:///file:{path}?mode=ro&uri=true&token={secret}"
     monkeypatch.setenv("SHOP_URL", url.format(path=database, secret=plant(planted)))
     opened = workshop(**sql("SHOP_URL"))
-    opened.home.mkdir()
-    (opened.home / "mlflow.db").write_bytes(empty_database())
     assert opened.run(MONTHS[:3], BEFORE_A_CHAMPION).success
     assert opened.run(MONTHS[3:]).success
     assert found(planted, tmp_path, "".join(capfd.readouterr())) == []
@@ -165,7 +163,7 @@ def test_the_search_finds_secrets_that_are_told(planted, tmp_path, capfd, record
             stream.write(packed)
         raise ValueError(f"cannot connect with {raised}")
 
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         assert not dg.materialize([careless], instance=instance, raise_on_error=False).success
     told = {token for token, _ in found(planted, tmp_path, "".join(capfd.readouterr()))}
     assert told == {logged, noted, raised, printed, packed}

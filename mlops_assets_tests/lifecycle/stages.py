@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -17,7 +14,6 @@ from mlops_assets.lifecycle.training import training
 from mlops_assets.ml.profiles import profile
 from mlops_assets.ml.spec import digest_of
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.resources.registry import Registry
 from mlops_assets_tests import toy
 from mlops_assets_tests.toy import Workshop
 
@@ -51,19 +47,8 @@ def validate(workshop: Workshop, month: str, frame: pd.DataFrame | None = None) 
     return record
 
 
-@cache
-def empty_database() -> bytes:
-    """A database with MLflow's tables: making them takes longer than most tests."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "mlflow.db"
-        Registry(root=folder, tracking_uri=f"sqlite:///{path}").champion("nothing")
-        return path.read_bytes()
-
-
 def validated(workshop: Workshop) -> Workshop:
     """The workshop with three months validated."""
-    workshop.home.mkdir(exist_ok=True)
-    (workshop.home / "mlflow.db").write_bytes(empty_database())
     for month in MONTHS:
         validate(workshop, month)
     return workshop

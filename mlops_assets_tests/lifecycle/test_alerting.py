@@ -29,6 +29,7 @@ from mlops_assets.ml.planning import CANCELLED, DIED, GivenUp, Memory
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.sinks import http_sink
 
 DATA = ["raw_data", "validated_features", "quarantined_rows"]
@@ -73,7 +74,7 @@ class Office:
 
 @pytest.fixture
 def office(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         yield Office(instance, tmp_path / "home")
 
 
@@ -412,7 +413,6 @@ def test_a_look_whose_cursor_was_lost_tells_nothing_twice(office):
 def test_a_look_that_dies_half_way_loses_nothing(office):
     run(office, checked(passed=False))
     run(office, thing(refusing))
-    office.home.mkdir()
     (office.home / "records").write_text("no folder")
     with pytest.raises(OSError, match="records"):
         office.tick(raise_alerts)

@@ -15,6 +15,7 @@ from mlops_assets.ml.relations import Relations
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import late, toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.toy import Workshop
 
 ROWS = ["raw_data", "validated_features", "quarantined_rows", "raw_labels", "labels"]
@@ -50,7 +51,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(tmp_path_factory) -> Iterator[Life]:
     folder = tmp_path_factory.mktemp("estimates")
-    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+    with instance_at(folder) as instance:
         found = Life(Workshop(folder / "home", instance, late.declared(folder / "home" / "labels", known="known")))
         live(found)
         yield found

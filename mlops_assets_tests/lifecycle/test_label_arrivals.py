@@ -14,6 +14,7 @@ from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import late, toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.lifecycle.daemon import Daemon
 from mlops_assets_tests.toy import Workshop
 
@@ -55,7 +56,7 @@ class Life:
 @pytest.fixture(scope="module")
 def life(tmp_path_factory) -> Iterator[Life]:
     folder = tmp_path_factory.mktemp("late")
-    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+    with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, late.declared(folder / "home" / "labels", known="known"))
         found = Life(shop, Daemon(shop), Daemon(shop, sensor="new_labels"))
         live(found)

@@ -11,7 +11,7 @@ from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import late, toy
-from mlops_assets_tests.lifecycle.stages import checks, empty_database, failure, metadata, run, validate
+from mlops_assets_tests.lifecycle.stages import checks, failure, metadata, run, validate
 
 JANUARY = "2024-01"
 LABELLING = ("raw_labels", "labels")
@@ -171,7 +171,6 @@ def test_labels_without_rows_wait_for_them(shop):
 @pytest.fixture
 def taught(shop):
     """Three months with labels that were known ten days after the rows, and a candidate learned from them."""
-    (shop.home / "mlflow.db").write_bytes(empty_database())
     for month in toy.MONTHS[:3]:
         validate(shop, month, late.rows(month).drop(columns="sales"))
         late.deliver_labels(shop, month)
@@ -256,8 +255,6 @@ def test_classes_that_come_late_are_learned_and_judged_as_what_they_are(workshop
         "gates": [],
     }
     shop = late.open_shop(workshop, tmp_path, **changes)
-    shop.home.mkdir()
-    (shop.home / "mlflow.db").write_bytes(empty_database())
     for month in toy.MONTHS[:4]:
         validate(shop, month, late.rows(month).drop(columns="sales"))
         frame = late.labels(month)

@@ -12,6 +12,7 @@ import pytest
 from mlops_assets.lifecycle.alerting import raise_alerts
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets_tests import toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.toy import Workshop
 
 FITTED = ("2024-01", "2024-02", "2024-03")
@@ -22,7 +23,7 @@ KEY = dg.AssetKey(["toy", "drift_report"])
 def shop(tmp_path_factory):
     """A workshop whose champion was fitted on January and February; of what came later May is another world."""
     folder = tmp_path_factory.mktemp("shop")
-    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+    with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, {})
         arrive(shop, {month: toy.rows(month) for month in FITTED})
         assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version")).success

@@ -14,6 +14,7 @@ from mlops_assets.ml.windows import Windows
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.lifecycle import stages
 
 LABELS = {"source": {"uri": "labels", "files": ["{partition:%Y-%m}.csv"]}, "key": ["ts"], "delay_days": 10}
@@ -60,7 +61,7 @@ class Office:
 
 @pytest.fixture
 def open_office(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         yield lambda *specs: Office(tmp_path / "home", instance, *specs)
 
 
@@ -127,7 +128,7 @@ def test_a_damaged_record_of_one_model_blinds_nobody_to_the_others(open_office, 
 
 
 def test_labels_that_do_not_come_are_an_alert_of_their_own(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         shop = toy.Workshop(tmp_path / "home", instance, {"labels": LABELS})
         part = stages.validate(shop, "2024-01")
         office = Office(tmp_path / "home", instance, shop.spec)

@@ -11,6 +11,7 @@ from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, late, toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.lifecycle.daemon import Daemon
 from mlops_assets_tests.toy import Workshop
 
@@ -22,7 +23,7 @@ GAIN = {"policy": "gain", "value": 50.0, "cooldown": 1}
 def shop(tmp_path_factory):
     """A workshop with a champion fitted on January and February, and April judged, measured and decided on."""
     folder = tmp_path_factory.mktemp("shop")
-    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+    with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, {"retraining": GAIN})
         for month in FITTED:
             toy.deliver(shop.landing, month)

@@ -15,6 +15,7 @@ from mlops_assets.lifecycle.upstream import Upstream
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
+from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.html import Seen
 from mlops_assets_tests.lifecycle.stages import validate
 from mlops_assets_tests.toy import Workshop
@@ -33,7 +34,7 @@ class Anonymous(toy.Contract):
 def shop(tmp_path_factory):
     """A workshop whose champion was fitted on the first four months."""
     folder = tmp_path_factory.mktemp("shop")
-    with dg.instance_for_test(temp_dir=str(folder)) as instance:
+    with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, {})
         arrive(shop, {month: toy.rows(month) for month in FITTED})
         assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version")).success

@@ -10,6 +10,7 @@ from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets_tests import toy
+from mlops_assets_tests.homes import instance_at
 
 PARTED = ("raw_data", "quarantined_rows", "validated_features")
 
@@ -238,7 +239,7 @@ def test_a_contract_in_a_module_that_is_not_there_is_refused_when_definitions_lo
 @pytest.mark.parametrize(("rows", "usual"), [(149, False), (150, True), (600, True), (601, False)])
 @pytest.mark.parametrize("declared", ["warn", "block"])
 def test_a_number_of_rows_beyond_either_border_warns_or_blocks_as_declared(tmp_path, declared, rows, usual):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         shop = Shop(tmp_path / "home", instance, {"quality": {"row_count": declared}})
         assert shop.validate("2024-01").success
         result = shop.validate("2024-02", m02=toy.rows("2024-02", rows))
@@ -254,7 +255,7 @@ def test_a_number_of_rows_beyond_either_border_warns_or_blocks_as_declared(tmp_p
 
 
 def test_a_delivery_refused_for_its_volume_is_told_as_such_for_each_partition_and_keeps_the_good_ones(tmp_path):
-    with dg.instance_for_test(temp_dir=str(tmp_path)) as instance:
+    with instance_at(tmp_path) as instance:
         shop = Shop(tmp_path / "home", instance, {"quality": {"row_count": "block"}})
         assert shop.validate("2024-01").success
         result = shop.validate("2024-02", "2024-03", "2024-04", m02=toy.rows("2024-02", 10), m04=bad("2024-04", 200))

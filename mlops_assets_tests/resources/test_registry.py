@@ -9,19 +9,12 @@ from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.registry import CHALLENGER, CHAMPION, PREVIOUS, REIGN, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
-
-
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    """A database with MLflow's tables: making them takes longer than any of these tests."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    assert Registry(root=str(folder), tracking_uri=f"sqlite:///{folder}/mlflow.db").champion("nothing") is None
-    return folder / "mlflow.db"
+from mlops_assets_tests.homes import empty_database
 
 
 @pytest.fixture
-def registry(tmp_path, empty_database):
-    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
+def registry(tmp_path):
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
     return Registry(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
 
 

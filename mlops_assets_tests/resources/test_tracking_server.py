@@ -12,7 +12,7 @@ import dagster as dg
 import pytest
 
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
-from mlops_assets_tests.lifecycle.stages import empty_database
+from mlops_assets_tests.homes import empty_database
 from mlops_assets_tests.ml.test_features import rows
 from mlops_assets_tests.resources.tracked import logged, trained
 

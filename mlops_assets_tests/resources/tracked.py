@@ -10,7 +10,7 @@ from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate, Fitted, Manifest, fit, manifest, splits
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests import toy
-from mlops_assets_tests.lifecycle.stages import empty_database
+from mlops_assets_tests.homes import empty_database
 from mlops_assets_tests.ml.test_features import rows
 from mlops_assets_tests.ml.test_training import INPUTS, validated
 

@@ -17,6 +17,7 @@ from mlops_assets.scaffold.new import new_model
 from mlops_assets.scaffold.proposal import Wish
 from mlops_assets.scaffold.sample import ScaffoldError
 from mlops_assets.simulation.delivery import backdate
+from mlops_assets_tests.homes import instance_at
 
 
 def silent(question):
@@ -49,7 +50,7 @@ def lived(name, path, target, home):
     """Write, load and run a model; its definitions' folder is a project of its own."""
     with (
         create_defs_folder_sandbox() as sandbox,
-        dg.instance_for_test(temp_dir=str(home)) as instance,
+        instance_at(home) as instance,
     ):
         folder = Path(sandbox.defs_folder_path)
         for package in (folder, folder.parent):
