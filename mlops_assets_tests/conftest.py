@@ -19,6 +19,13 @@ hypothesis.settings.load_profile("any machine")
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
+LONGEST = ("test_row_20_killed.py", "test_dev.py", "test_demo.py", "test_bad_input.py", "test_retrain_on_decision.py")
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take minutes, so that no core waits for another at the end."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)
+
 
 @pytest.fixture
 def real_data() -> Path:
