@@ -231,6 +231,29 @@ def check() -> None:
 
 
 @app.command()
+def doctor(
+    path: Annotated[Path, typer.Argument(help="The root of a Dagster project, this one or any other.")] = Path(),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Look for the ten worst habits in any Dagster project, by reading it. Ends with 0: none, 1: found, 2: could not look."""
+    from mlops_assets.doctor import report
+    from mlops_assets.doctor.examination import NoProjectError, examine
+
+    try:
+        examination = examine(path)
+    except NoProjectError as error:
+        Console(stderr=True).print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(report.as_json(examination))
+    else:
+        console = Console()
+        for line in report.lines(examination):
+            console.print(line, soft_wrap=True, highlight=False)
+    raise typer.Exit(examination.exit_code)
+
+
+@app.command()
 def backtest(
     model: Annotated[str, typer.Argument(help="A declared model with validated partitions under MLOPS_HOME.")],
     policy: Annotated[
