@@ -235,7 +235,7 @@ def doctor(
     path: Annotated[Path, typer.Argument(help="The root of a Dagster project, this one or any other.")] = Path(),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
-    """Look for the ten worst habits in any Dagster project, by reading it. Ends with 0: none, 1: found, 2: could not look."""
+    """Read any Dagster project for the ten worst habits. Ends with 0: none, 1: some, 2: could not look."""
     from mlops_assets.doctor import report
     from mlops_assets.doctor.examination import NoProjectError, examine
 

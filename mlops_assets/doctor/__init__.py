@@ -1,1 +1,1 @@
-"""`mlops-assets doctor`: the ten worst habits in any Dagster project, found by reading it, never by importing or running it."""
+"""`mlops-assets doctor`: the ten worst habits, found in any Dagster project by reading it, never by running it."""

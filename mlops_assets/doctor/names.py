@@ -1,4 +1,4 @@
-"""What a name in a module means: imports, aliases and variables followed to one dotted name, such as `numpy.random.rand`.
+"""What a name means: imports, aliases and variables followed to one dotted name, such as `numpy.random.rand`.
 
 A call adds `()`: after `scaler = StandardScaler()`, `scaler.fit` is `sklearn.preprocessing.StandardScaler().fit`.
 A name that may mean several things, or comes from outside the function, means nothing.
@@ -125,22 +125,16 @@ class Names:
             case ast.ImportFrom(names=names):
                 for each in names:
                     scope.bind(each.asname or each.name, f"{self._source(node)}.{each.name}")
-            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=value)
+                | ast.AnnAssign(target=ast.Name(id=name), value=value)
+                | ast.NamedExpr(target=ast.Name(id=name), value=value)
+            ):
                 scope.bind(name, value)
-            case ast.AnnAssign(target=ast.Name(id=name), value=value):
-                scope.bind(name, value)
-            case ast.NamedExpr(target=ast.Name(id=name), value=value):
-                scope.bind(name, value)
-            case ast.With(items=items) | ast.AsyncWith(items=items):
-                for item in items:
-                    _unknown(item.optional_vars, scope)
-            case ast.Assign(targets=targets):
-                for target in targets:
-                    _unknown(target, scope)
-            case ast.For(target=target) | ast.AsyncFor(target=target) | ast.AugAssign(target=target):
-                _unknown(target, scope)
             case ast.ExceptHandler(name=str(name)):
                 scope.bind(name, None)
+            case _:
+                _bind_unknown(node, scope)
 
     def _parameters(self, given: ast.arguments, scope: Scope, outside: Scope) -> None:
         for each in [*given.posonlyargs, *given.args, *given.kwonlyargs]:
@@ -194,10 +188,20 @@ def _own(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
                 yield from walk([node.body])
 
 
-def _unknown(target: ast.AST | None, scope: Scope) -> None:
-    for node in ast.walk(target) if target is not None else ():
-        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            scope.bind(node.id, None)
+def _bind_unknown(node: ast.AST, scope: Scope) -> None:
+    """Bind what a loop, a `with` or an unpacking gives a value that cannot be read here."""
+    match node:
+        case ast.Assign(targets=targets):
+            changed: Sequence[ast.AST | None] = targets
+        case ast.For(target=target) | ast.AsyncFor(target=target) | ast.AugAssign(target=target):
+            changed = [target]
+        case ast.With(items=items) | ast.AsyncWith(items=items):
+            changed = [item.optional_vars for item in items]
+        case _:
+            return
+    for inner in walk([each for each in changed if each is not None]):
+        if isinstance(inner, ast.Name) and isinstance(inner.ctx, ast.Store):
+            scope.bind(inner.id, None)
 
 
 def _plain(annotation: ast.expr) -> ast.expr:

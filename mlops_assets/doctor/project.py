@@ -6,7 +6,7 @@ import ast
 import re
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -45,13 +45,28 @@ class Module:
     text: Text
     tree: ast.Module
     name: str
-    names: Names
     project: Project
+
+    @cached_property
+    def names(self) -> Names:
+        """What each name in it means."""
+        is_package = self.path.endswith("__init__.py")
+        return Names(self.tree, self.name, self.name if is_package else self.name.rpartition(".")[0])
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of it, in the order of the source."""
+        return list(walk(self.tree.body))
+
+    @cached_property
+    def calls(self) -> list[tuple[ast.Call, str]]:
+        """Every call in it, with the name of what is called."""
+        return [(node, self.name_of(node.func)) for node in self.nodes if isinstance(node, ast.Call)]
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
         """The node around each node."""
-        return {child: node for node in walk(self.tree.body) for child in ast.iter_child_nodes(node)}
+        return {child: node for node in self.nodes for child in ast.iter_child_nodes(node)}
 
     @property
     def path(self) -> str:
@@ -61,12 +76,6 @@ class Module:
     def name_of(self, node: ast.AST | None) -> str:
         """What an expression means, through imports, aliases and the project's own re-exports; empty when unknown."""
         return self.project.canonical(self.names.meaning(node))
-
-    def calls(self, nodes: Sequence[ast.AST] | None = None) -> Iterator[tuple[ast.Call, str]]:
-        """Every call below `nodes`, or in the whole file, with the name of what is called."""
-        for node in walk(self.tree.body if nodes is None else nodes):
-            if isinstance(node, ast.Call):
-                yield node, self.name_of(node.func)
 
     def constant(self, node: ast.AST | None) -> Any:
         """The value of a literal, or of a name that is bound to one literal."""
@@ -88,6 +97,16 @@ class Function:
     label: str
     kind: str = ""
     decorator: ast.expr | None = None
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node of its body, in the order of the source, what is defined inside it included."""
+        return list(walk(self.node.body))
+
+    @cached_property
+    def calls(self) -> list[tuple[ast.Call, str]]:
+        """Every call in its body, with the name of what is called."""
+        return [(node, self.module.name_of(node.func)) for node in self.nodes if isinstance(node, ast.Call)]
 
     @property
     def given(self) -> dict[str, ast.expr]:
@@ -164,7 +183,7 @@ class Project:
         if function.label in self._called:
             return self._called[function.label]
         found = {}
-        for node in walk(function.node.body):
+        for node in function.nodes:
             if isinstance(node, (ast.Name, ast.Attribute)) and isinstance(node.ctx, ast.Load):
                 named = self.functions.get(function.module.name_of(node).replace("()", ""))
                 if named is not None and named is not function:
@@ -287,8 +306,7 @@ def _parse_python(text: Text, project: Project) -> None:
     tree = ast.parse(text.text)
     *folders, file = text.path.removesuffix(".py").split("/")
     parts = folders if file == "__init__" else [*folders, file]
-    names = Names(tree, ".".join(parts), ".".join(folders))
-    module = Module(text, tree, ".".join(parts), names, project)
+    module = Module(text, tree, ".".join(parts), project)
     (project.tests if is_test(text.path) else project.modules).append(module)
 
 

@@ -23,7 +23,8 @@ def lines(examination: Examination) -> Iterator[str]:
     if examination.accepted:
         yield f"\n[bold]Accepted, with a reason: {len(examination.accepted)}[/bold]"
         for finding in examination.accepted:
-            yield f"  {_place(finding)}: {escape(finding.found.what)} [dim]({finding.rule.name})[/dim]: {escape(finding.reason or '')}"
+            what = f"{escape(finding.found.what)} [dim]({finding.rule.name})[/dim]"
+            yield f"  {_place(finding)}: {what}: {escape(finding.reason or '')}"
     if examination.idle:
         yield f"\n[bold]Comments that accept nothing that was found: {len(examination.idle)}[/bold]"
         yield from (f"  {escape(each.path)}:{each.line}: {escape(each.rule)}" for each in examination.idle)
@@ -64,7 +65,8 @@ def _place(finding: Finding) -> str:
 def _summary(examination: Examination) -> str:
     habits = len({finding.rule.name for finding in examination.findings})
     found = f"{len(examination.findings)} findings in {habits} of {len(RULES)} habits" if habits else "No finding"
-    return f"{found}; {len(examination.accepted)} accepted; {examination.looked_at} files looked at, {len(examination.unread)} not."
+    looked = f"{examination.looked_at} files looked at, {len(examination.unread)} not"
+    return f"{found}; {len(examination.accepted)} accepted; {looked}."
 
 
 def _record(finding: Finding) -> dict[str, object]:

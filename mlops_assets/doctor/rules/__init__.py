@@ -24,13 +24,13 @@ RULES = (
     Rule(
         "none-stored",
         "None stored as an asset",
-        "None replaces the last good value under a healthy-looking materialization, and what reads it breaks later, far away.",
+        "None replaces the last good value under a green materialization, and what reads it breaks later, far away.",
         none_stored.find,
     ),
     Rule(
         "unseeded",
         "Randomness without a seed",
-        "The same data give another result each time, so a change in a metric means nothing and no model can be made again.",
+        "The same data give another result each time: a change in a metric means nothing, no model can be made again.",
         unseeded.find,
     ),
     Rule(
@@ -42,37 +42,37 @@ RULES = (
     Rule(
         "newest-wins",
         "The newest file or run as the champion",
-        "What was written last may be the rejected, half-written or unjudged one, and it serves without anyone having decided so.",
+        "What was written last may be rejected, half-written or unjudged, and it serves without anyone's decision.",
         newest_wins.find,
     ),
     Rule(
         "pickle",
         "A pickled model",
-        "Whoever can write the file can run code where it is loaded, and it breaks with the next version of a library.",
+        "Whoever can write the file can run code where it is loaded, and the next version of a library breaks it.",
         pickles.find,
     ),
     Rule(
         "secret",
         "A secret in code or configuration",
-        "It is in the history, in every copy and image, and in the UI where run config is shown; it cannot be taken back, only replaced.",
+        "It is in the history, in every copy and image, and in the UI that shows run config, and can only be replaced.",
         secrets.find,
     ),
     Rule(
         "gpu-tag",
         "Kubernetes resources asked of an executor that does not listen",
-        "Only an executor for Kubernetes reads these tags of a step: elsewhere it runs without the GPU or the memory, and says nothing.",
+        "Only an executor for Kubernetes reads a step's tags: elsewhere it runs without them, and says nothing.",
         gpu_tags.find,
     ),
     Rule(
         "untested-check",
         "A check without a test",
-        "A check that can never fail looks like one that always passes, and nobody knows which it is until bad data are through.",
+        "A check that cannot fail looks like one that always passes, until bad data are through.",
         untested_checks.find,
     ),
     Rule(
         "unpinned",
         "An environment that is not pinned",
-        "The next build installs other versions than those that were tested, and yesterday's model can no longer be made or loaded.",
+        "The next build installs other versions than those tested, and an old model can no longer be made or loaded.",
         unpinned.find,
     ),
 )

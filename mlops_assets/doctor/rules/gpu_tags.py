@@ -12,7 +12,7 @@ _EXECUTORS = ("k8s_job_executor", "celery_k8s_job_executor", "k8s_job_op_executo
 _CONFIG = "dagster-k8s/config"
 _GPUS = ("nvidia.com/gpu", "amd.com/gpu", "gpu.intel.com")
 _MEND = (
-    "Give the definitions dagster_k8s.k8s_job_executor, or put the tag on the job (the run's pod, with K8sRunLauncher), "
+    "Give the definitions dagster_k8s.k8s_job_executor, or put the tag on the job, whose pod K8sRunLauncher starts, "
     "or ask for the GPU where the process really runs."
 )
 

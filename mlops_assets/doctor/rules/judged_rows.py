@@ -37,11 +37,12 @@ def find(project: Project) -> Iterator[Found]:
 
 def _fits(function: Function) -> Iterator[Found]:
     """`model.fit(X_test, ...)`, `scaler.fit_transform(X_test)`, also of a search."""
-    for call, name in function.module.calls(function.node.body):
+    for call, _ in function.calls:
         if not (isinstance(call.func, ast.Attribute) and call.func.attr in _FITS and call.args):
             continue
         if _judging(call.args[0]) and _learner(function, call.func.value):
-            shown = f"`{ast.unparse(call.func)}({ast.unparse(call.args[0])}, ...)` in {function.node.name}() learns from the rows that judge"
+            told = f"{ast.unparse(call.func)}({ast.unparse(call.args[0])}, ...)"
+            shown = f"`{told}` in {function.node.name}() learns from the rows that judge"
             yield Found(
                 function.module.path,
                 call.lineno,
@@ -77,7 +78,7 @@ def _judging(node: ast.AST) -> bool:
 
 def _stops(function: Function) -> Iterator[Found]:
     """Early stopping that watches the hold-out."""
-    calls = list(function.module.calls(function.node.body))
+    calls = function.calls
     if not any(_early(call, name) for call, name in calls):
         return
     made = _datasets(function)
@@ -130,7 +131,7 @@ def _objectives(project: Project) -> Iterator[Found]:
     for function in project.functions.values():
         trial = next((each.arg for each in function.parameters if each.arg == "trial"), None)
         suggests = trial and any(
-            isinstance(node, ast.Attribute) and node.attr.startswith("suggest_") for node in walk(function.node.body)
+            isinstance(node, ast.Attribute) and node.attr.startswith("suggest_") for node in function.nodes
         )
         if suggests and _fits_inside(function.node):
             for call in _scores(function.node.body):

@@ -81,16 +81,19 @@ class Passage:
         if name in _SPLITS:
             for origin in filter(None, map(self._origin, call.args)):
                 self.found.setdefault(origin, name.rpartition(".")[2])
-        elif isinstance(call.func, ast.Attribute) and call.func.attr == "fit" and isinstance(call.func.value, ast.Name):
-            if origin := self._learned(call):
-                self.fitted[call.func.value.id] = origin
+            return
+        match call.func:
+            case ast.Attribute(value=ast.Name(id=transformer) as receiver, attr="fit"):
+                if origin := self._learned(call, receiver):
+                    self.fitted[transformer] = origin
 
     def _origin(self, value: ast.expr) -> Origin | None:
         """The first place in an expression that makes, or brings along, rows transformed all together."""
         for node in own([value]):
             match node:
-                case ast.Call(func=ast.Attribute(attr=attribute)) if attribute in _FITS and self._learned(node):
-                    return self._learned(node)
+                case ast.Call(func=ast.Attribute(value=receiver, attr=name)) if name in _FITS:
+                    if origin := self._learned(node, receiver):
+                        return origin
                 case ast.Call(func=ast.Attribute(value=ast.Name(id=name), attr="transform")) if name in self.fitted:
                     return self.fitted[name]
                 case ast.Call() if self._name(node.func) in self.summaries:
@@ -99,13 +102,12 @@ class Passage:
                     return self.tainted[name]
         return None
 
-    def _learned(self, call: ast.Call) -> Origin | None:
+    def _learned(self, call: ast.Call, receiver: ast.expr) -> Origin | None:
         """Where a transformer learns here, unless from rows that have been split off before."""
-        assert isinstance(call.func, ast.Attribute)
         names = {each.id for arg in call.args for each in ast.walk(arg) if isinstance(each, ast.Name)}
         if names & self.split or any("train" in each.lower() or "test" in each.lower() for each in names):
             return None
-        transformer = _transformer(self.function.module, call.func.value)
+        transformer = _transformer(self.function.module, receiver)
         if not transformer:
             return None
         return Origin(

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 
 from mlops_assets.doctor.findings import Found
-from mlops_assets.doctor.names import walk
 from mlops_assets.doctor.project import Function, Project, keywords
 
 _LISTS = {
@@ -15,7 +14,8 @@ _LISTS = {
     "list_objects_v2", "list_blobs", "ls", "scandir", "iglob",
 }  # fmt: skip
 _MODEL = re.compile(
-    r"(?<![a-z])(models?|champions?|checkpoints?|ckpt|weights|estimators?|classifiers?|regressors?)(?![a-z])|\.(pkl|pickle|joblib|pt|pth|onnx|skops|h5|keras|cbm|safetensors)\b",
+    r"(?<![a-z])(models?|champions?|checkpoints?|ckpt|weights|estimators?|classifiers?|regressors?)(?![a-z])|"
+    r"\.(pkl|pickle|joblib|pt|pth|onnx|skops|h5|keras|cbm|safetensors)\b",
     re.IGNORECASE,
 )
 _NO_MODEL = re.compile(r"\.(sql|ya?ml|csv|parquet|json)\b|dbt", re.IGNORECASE)
@@ -25,14 +25,22 @@ _NEWEST_FIRST = re.compile(
     r"\b(attributes?\.)?(start_time|end_time|created|creation_time\w*)\b.*desc|^metrics?\.", re.IGNORECASE
 )
 _VERSIONS = {"search_model_versions", "get_latest_versions"}
-_MEND = "Load by an alias or a version that a decision has set, such as models:/<name>@champion, or record the winner's digest."
+_LATEST = re.compile(r"latest|newest|most_recent", re.IGNORECASE)
+_MEND = "Load by an alias or a version that a decision has set, such as models:/<name>@champion, and check its digest."
 
 
 def find(project: Project) -> Iterator[Found]:
     """Every model that is chosen by its date, its name's order, or a bare metric, in what Dagster runs."""
     for function in project.reached.values():
-        for node in walk(function.node.body):
-            what = _last_of_listing(function, node) or _search(function, node) or _latest(function, node)
+        for node in function.nodes:
+            if not isinstance(node, ast.expr):
+                continue
+            what = (
+                _last_of_listing(function, node)
+                or _called_latest(function, node)
+                or _search(function, node)
+                or _latest(function, node)
+            )
             if what:
                 yield Found(function.module.path, node.lineno, f"{what}, in {function.node.name}()", _MEND)
 
@@ -51,6 +59,19 @@ def _last_of_listing(function: Function, node: ast.AST) -> str:
     if listing is None or not _of_models(function, node, listing):
         return ""
     return f"`{_short(node)}` takes the newest file as the model"
+
+
+def _called_latest(function: Function, node: ast.expr) -> str:
+    """`latest_model = models[0]`: what the author calls the latest model, taken from the end of a list."""
+    target = function.module.parents.get(node)
+    if not (isinstance(target, ast.Assign) and isinstance(target.targets[0], ast.Name)):
+        return ""
+    name = target.targets[0].id
+    ends = isinstance(node, ast.Subscript) and ast.unparse(node.slice) in {"0", "-1"}
+    chosen = isinstance(node, ast.Call) and function.module.name_of(node.func) in {"max", "next"}
+    if (ends or chosen) and _LATEST.search(name) and _MODEL.search(name.replace("_", " ")):
+        return f"`{_short(target)}` takes the newest as the model"
+    return ""
 
 
 def _listing(function: Function, value: ast.expr | None, *, ordered: bool, depth: int = 0) -> ast.Call | None:
@@ -83,7 +104,7 @@ def _sorted_in_place(function: Function, name: str) -> bool:
         and call.func.attr == "sort"
         and isinstance(call.func.value, ast.Name)
         and call.func.value.id == name
-        for call, _ in function.module.calls(function.node.body)
+        for call, _ in function.calls
     )
 
 
@@ -138,7 +159,7 @@ def _call(function: Function, value: ast.expr | None) -> ast.Call | None:
 
 
 def _staged(call: ast.Call) -> bool:
-    """Whether versions are asked for by a stage, which is a decision, or by a filter that names one version or alias."""
+    """Whether versions are asked for by a stage, an alias or a number: somebody decided on those."""
     stages = keywords(call).get("stages") or (call.args[1] if len(call.args) > 1 else None)
     told = ast.unparse(stages).lower() if stages is not None else ""
     asked = ast.unparse(call).lower()

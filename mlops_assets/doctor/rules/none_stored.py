@@ -17,7 +17,7 @@ _MEND = (
 
 
 def find(project: Project) -> Iterator[Found]:
-    """Assets that return a value on one path and None on another, and those without a value that another asset loads."""
+    """Assets that return a value on one path and None on another, and empty ones that another asset loads."""
     loaded = _loaded(project)
     for function in project.of_kind({"asset"}):
         if _stores_nothing(function):

@@ -14,13 +14,16 @@ _LOGS = {"mlflow.sklearn.log_model", "mlflow.sklearn.save_model"}
 _FORMATS = {"pickle", "cloudpickle"}
 _CONSTANTS = ("SERIALIZATION_FORMAT_PICKLE", "SERIALIZATION_FORMAT_CLOUDPICKLE")
 _MEASURES = {"len", "sys.getsizeof"}
-_MEND = "Store with skops.io and a list of trusted types of your own (or ONNX, or the library's own format), and check a SHA-256 before loading."
+_MEND = (
+    "Store with skops.io and a list of trusted types of your own, as ONNX, or in the library's own format, and check a "
+    "SHA-256 before loading."
+)
 
 
 def find(project: Project) -> Iterator[Found]:
     """Every pickle that is written to be kept, and every one that is read."""
     for module in project.modules:
-        for call, name in module.calls():
+        for call, name in module.calls:
             package, _, last = name.rpartition(".")
             if package in _PICKLERS and last in _CALLS and not _in_passing(module, call):
                 yield Found(module.path, call.lineno, f"`{ast.unparse(call.func)}(...)` {_said(last)}", _MEND)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import yaml
 
 from mlops_assets.doctor.findings import Found
-from mlops_assets.doctor.names import walk
 from mlops_assets.doctor.project import Document, Module, Project
 from mlops_assets.doctor.reading import Text
 
@@ -56,6 +55,7 @@ _DEFAULTS = {
 _LINE = re.compile(
     r"""^\s*(?:(?:ENV|ARG|export)\s+)?["']?(?P<name>[\w.-]+)["']?\s*[=:]\s*(?P<quote>["']?)(?P<value>[^"'\s#]+)(?P=quote)\s*(?:#.*)?$"""
 )
+_ENVIRONMENT = {"os.getenv", "os.environ.get", "os.environ.setdefault"}
 _MEND = "Take it out and replace it where it is valid; read it with dg.EnvVar, `env:` in YAML, or a secret store."
 
 
@@ -73,32 +73,34 @@ def find(project: Project) -> Iterator[Found]:
 
 
 def _in_python(module: Module) -> Iterator[Found]:
-    for node in walk(module.tree.body):
+    for node in module.nodes:
         match node:
             case ast.Constant(value=str(value)):
                 if not _is_docstring(module, node) and (what := _shape(value)):
                     yield Found(module.path, node.lineno, f"This has the shape of {what}", _MEND)
-            case ast.keyword(arg=str(name), value=ast.Constant(value=str(value))) if _named(name, value):
-                yield _by_name(module.path, node.value.lineno, name)
-            case ast.Assign(
-                targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Constant(value=str(value))
-            ) if _named(name, value):
-                yield _by_name(module.path, node.lineno, name)
-            case ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=str(value))) if _named(name, value):
-                yield _by_name(module.path, node.lineno, name)
-            case ast.Dict(keys=keys, values=values):
-                for key, value in zip(keys, values, strict=True):
-                    if (
-                        isinstance(key, ast.Constant)
-                        and isinstance(value, ast.Constant)
-                        and _named(str(key.value), value.value)
-                    ):
-                        yield _by_name(module.path, value.lineno, str(key.value))
-            case ast.Call(args=[ast.Constant(value=str(name)), ast.Constant(value=str(value))]):
-                if module.name_of(node.func) in {"os.getenv", "os.environ.get", "os.environ.setdefault"} and _named(
-                    name, value
-                ):
-                    yield _by_name(module.path, node.lineno, name, " as the default of an environment variable")
+            case ast.Call(args=[ast.Constant(value=str(name)), ast.Constant(value=value) as given]):
+                if module.name_of(node.func) in _ENVIRONMENT and _named(name, value):
+                    yield _by_name(module.path, given.lineno, name, " as the default of an environment variable")
+            case _:
+                yield from (
+                    _by_name(module.path, line, name) for name, value, line in _pairs(node) if _named(name, value)
+                )
+
+
+def _pairs(node: ast.AST) -> Iterator[tuple[str, object, int]]:
+    """The names that this line gives a literal value, each with the value and its line."""
+    match node:
+        case ast.keyword(arg=str(name), value=ast.Constant(value=value) as given):
+            yield name, value, given.lineno
+        case (
+            ast.Assign(targets=[ast.Name(id=name) | ast.Attribute(attr=name)], value=ast.Constant(value=value) as given)
+            | ast.AnnAssign(target=ast.Name(id=name), value=ast.Constant(value=value) as given)
+        ):
+            yield name, value, given.lineno
+        case ast.Dict(keys=keys, values=values):
+            for key, given in zip(keys, values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(given, ast.Constant):
+                    yield str(key.value), given.value, given.lineno
 
 
 def _in_yaml(document: Document) -> Iterator[Found]:

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator
 
 from mlops_assets.doctor.findings import Found
-from mlops_assets.doctor.names import own, walk
+from mlops_assets.doctor.names import own
 from mlops_assets.doctor.project import TICKS, Function, Project
 
 _BLIND = {"Exception", "BaseException", "builtins.Exception", "builtins.BaseException"}
@@ -19,9 +19,9 @@ _MEND = "Catch only the error that you expect; let every other end the step, or 
 
 
 def find(project: Project) -> Iterator[Found]:
-    """Every blind handler of a step that neither raises nor fails a check, and every one of a helper that makes a value up."""
+    """Blind handlers of a step that neither raise nor fail a check, and those of a helper that make a value up."""
     for function in project.reached.values():
-        for node in walk(function.node.body):
+        for node in function.nodes:
             if isinstance(node, (ast.Try, ast.TryStar)):
                 yield from _handlers(function, node)
             elif isinstance(node, ast.With) and function.kind and _suppresses(function, node):
@@ -95,7 +95,7 @@ def _cleans(statement: ast.stmt) -> bool:
 def _told_later(function: Function, node: ast.Try | ast.TryStar, handler: ast.ExceptHandler) -> bool:
     """Whether what the handler notes decides, further down, over a raise or over a check."""
     noted = _noted([*handler.body, *node.body])
-    body = list(walk(function.node.body))
+    body = function.nodes
     for _ in range(2):
         for each in body:
             if isinstance(each, ast.Assign) and _mentions(each.value, noted):

@@ -75,7 +75,7 @@ def _loose(text: Text, locks: list[str]) -> Iterator[Found]:
     asked = [(number, line.strip()) for number, line in enumerate(text.lines, 1) if _NAME.match(line.strip())]
     loose = [(number, line) for number, line in asked if not _EXACT.search(line)]
     if loose:
-        names = ", ".join(_NAME.match(line).group() for _, line in loose[:4])
+        names = ", ".join(re.split(r"[^\w.-]", line)[0] for _, line in loose[:4])
         more = ", ..." if len(loose) > 4 else ""
         yield Found(
             text.path,

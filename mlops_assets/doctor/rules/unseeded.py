@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from mlops_assets.doctor.findings import Found
 from mlops_assets.doctor.project import Function, Module, Project, keywords, spreads
@@ -22,6 +22,7 @@ _STANDARD = {
     "normalvariate", "paretovariate", "randbytes", "randint", "random", "randrange", "sample", "shuffle",
     "triangular", "uniform", "weibullvariate",
 }  # fmt: skip
+_TORCH = {"bernoulli", "multinomial", "normal", "rand", "randint", "randn", "randperm"}
 _ALWAYS = {
     "AdaBoostClassifier", "AdaBoostRegressor", "BaggingClassifier", "BaggingRegressor", "BayesianGaussianMixture",
     "DecisionTreeClassifier", "DecisionTreeRegressor", "ExtraTreeClassifier", "ExtraTreeRegressor",
@@ -50,7 +51,7 @@ _GENERATORS = {
     "numpy.random.MT19937", "random.Random",
 }  # fmt: skip
 _SEEDS_BOTH = {"seed_everything", "set_seed", "set_random_seed", "seed_all", "set_seeds"}
-_SEEDS = {"numpy": "numpy.random.seed", "random": "random.seed"}
+_SEEDS = {"numpy": "numpy.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
 _NOT_THE_RESULT = {"sleep", "wait", "to_markdown", "head", "md", "debug", "info"}
 _STATE = "Pass random_state=, from a constant or a field of the asset's config."
 _GENERATOR = (
@@ -62,8 +63,8 @@ def find(project: Project) -> Iterator[Found]:
     """Every draw without a seed in what Dagster runs or what that calls."""
     seeded = {kind: _seeded(project, kind) for kind in _SEEDS}
     for function in project.reached.values():
-        for call, name in function.module.calls(function.node.body):
-            draws = _global(name)
+        for call, name in function.calls:
+            draws = _global(call, name)
             if draws and (function.label in seeded[draws] or _aside(function.module, call)):
                 continue
             if draws:
@@ -89,9 +90,13 @@ def _short(node: ast.expr) -> str:
     return text if len(text) <= 40 else "..." + text[-37:]
 
 
-def _global(name: str) -> str:
+def _global(call: ast.Call, name: str) -> str:
     """Which global generator a call draws from."""
     package, _, drawn = name.rpartition(".")
+    if name.startswith("torch.") and "generator" not in (given := keywords(call)) and not spreads(call):
+        shuffles = drawn == "DataLoader" and _literal(given.get("shuffle")) is True
+        draws = package == "torch" and drawn in _TORCH
+        return "torch" if draws or shuffles or name == "torch.utils.data.random_split" else ""
     if package == "numpy.random" and drawn in _NUMPY:
         return "numpy"
     return "random" if package == "random" and drawn in _STANDARD else ""
@@ -100,14 +105,14 @@ def _global(name: str) -> str:
 def _seeded(project: Project, kind: str) -> set[str]:
     """The functions in whose module, or on whose way from what Dagster runs, the global generator is seeded."""
 
-    def seeds(module: Module, body: list[ast.stmt]) -> bool:
-        return any(name == _SEEDS[kind] or name.rpartition(".")[2] in _SEEDS_BOTH for _, name in module.calls(body))
+    def seeds(calls: Sequence[tuple[ast.Call, str]]) -> bool:
+        return any(name == _SEEDS[kind] or name.rpartition(".")[2] in _SEEDS_BOTH for _, name in calls)
 
-    modules = {module for module in project.modules if seeds(module, module.tree.body)}
+    modules = {module for module in project.modules if seeds(module.calls)}
     found = {function.label for function in project.reached.values() if function.module in modules}
     for root in project.dagster_functions:
         together = project.closure(root)
-        if any(seeds(each.module, each.node.body) for each in together):
+        if any(seeds(each.calls) for each in together):
             found |= {each.label for each in together}
     return found
 

@@ -30,7 +30,7 @@ def find(project: Project) -> Iterator[Found]:
                 _MEND,
             )
     for module in project.modules:
-        for call, called in module.calls():
+        for call, called in module.calls:
             if called.startswith("dagster.") and called.endswith(".AssetCheckSpec"):
                 name = module.constant(keywords(call).get("name") or (call.args[0] if call.args else None))
                 if isinstance(name, str) and name not in tested:
