@@ -264,6 +264,14 @@ def spreads(call: ast.Call) -> bool:
     return any(each.arg is None for each in call.keywords) or any(isinstance(each, ast.Starred) for each in call.args)
 
 
+def is_stub(body: Sequence[ast.stmt]) -> bool:
+    """Whether a function only says that it exists: a docstring, `...`, `pass`."""
+    return all(
+        isinstance(each, ast.Pass) or (isinstance(each, ast.Expr) and isinstance(each.value, ast.Constant))
+        for each in body
+    )
+
+
 def is_test(path: str) -> bool:
     """Whether a file belongs to the tests, by pytest's habits."""
     *folders, name = path.split("/")

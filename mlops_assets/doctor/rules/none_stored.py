@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from mlops_assets.doctor.findings import Found
 from mlops_assets.doctor.names import own, walk
-from mlops_assets.doctor.project import ASSETS, CHECKS, Function, Project, keywords
+from mlops_assets.doctor.project import ASSETS, CHECKS, Function, Project, is_stub, keywords
 
 _NO_VALUE = {"MaterializeResult", "ObserveResult", "AssetMaterialization"}
 _MEND = (
@@ -50,12 +50,7 @@ def _stores_nothing(function: Function) -> bool:
     annotated = walk([node.returns] if node.returns else [])
     result = any(function.module.name_of(each).rpartition(".")[2] in _NO_VALUE for each in annotated)
     yields = any(isinstance(each, (ast.Yield, ast.YieldFrom)) for each in own(node.body))
-    stub = all(isinstance(each, ast.Pass) or _is_literal(each) for each in node.body)
-    return said or result or yields or stub or "dagster_type" in function.given
-
-
-def _is_literal(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    return said or result or yields or is_stub(node.body) or "dagster_type" in function.given
 
 
 def _is_none(value: ast.expr | None) -> bool:

@@ -34,6 +34,8 @@ def _handlers(function: Function, node: ast.Try | ast.TryStar) -> Iterator[Found
         if not _blind(function, handler.type) or _speaks(function, handler) or _only_cleans(function, node):
             continue
         made_up = _made_up(handler)
+        if function.kind in TICKS and not _ends_tick(function, node, handler):
+            continue
         if function.kind and not _told_later(function, node, handler):
             what = f"`{_spelled(handler)}` in {_who(function)} {_ending(function, handler, made_up)}"
             yield Found(function.module.path, handler.lineno, what, _MEND)
@@ -90,6 +92,12 @@ def _cleans(statement: ast.stmt) -> bool:
         case ast.If(body=body, orelse=orelse):
             return all(map(_cleans, [*body, *orelse]))
     return False
+
+
+def _ends_tick(function: Function, node: ast.Try | ast.TryStar, handler: ast.ExceptHandler) -> bool:
+    """Whether a sensor's tick is over with this handler, or with what it was about."""
+    leaves = (ast.Return, ast.Yield, ast.Continue)
+    return node is function.node.body[-1] or any(isinstance(each, leaves) for each in own(handler.body))
 
 
 def _told_later(function: Function, node: ast.Try | ast.TryStar, handler: ast.ExceptHandler) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Callable, Iterator, Sequence
 
 from mlops_assets.doctor.findings import Found
@@ -53,6 +54,7 @@ _GENERATORS = {
 _SEEDS_BOTH = {"seed_everything", "set_seed", "set_random_seed", "seed_all", "set_seeds"}
 _SEEDS = {"numpy": "numpy.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
 _NOT_THE_RESULT = {"sleep", "wait", "to_markdown", "head", "md", "debug", "info"}
+_NO_RESULT = re.compile(r"jitter|delay|backoff|sleep|wait|(^|_)(id|uid|uuid|name|suffix|slug|nonce)$", re.IGNORECASE)
 _STATE = "Pass random_state=, from a constant or a field of the asset's config."
 _GENERATOR = (
     "Draw from np.random.default_rng(seed) or random.Random(seed), the seed from a constant or the asset's config."
@@ -65,7 +67,7 @@ def find(project: Project) -> Iterator[Found]:
     for function in project.reached.values():
         for call, name in function.calls:
             draws = _global(call, name)
-            if draws and (function.label in seeded[draws] or _aside(function.module, call)):
+            if draws and (function.label in seeded[draws] or _aside(function, call)):
                 continue
             if draws:
                 yield _found(
@@ -77,7 +79,7 @@ def find(project: Project) -> Iterator[Found]:
                 )
             elif _wants_state(call, name):
                 yield _found(function, call, f"`{name.rpartition('.')[2]}` without random_state", _STATE)
-            elif _samples(function.module, call, name):
+            elif _samples(function, call, name):
                 yield _found(function, call, f"`{_short(call.func)}` without random_state or seed", _STATE)
 
 
@@ -132,27 +134,27 @@ def _wants_state(call: ast.Call, name: str) -> bool:
     return last in _ALWAYS or (last in _WHERE and _WHERE[last](given))
 
 
-def _samples(module: Module, call: ast.Call, name: str) -> bool:
+def _samples(function: Function, call: ast.Call, name: str) -> bool:
     """Whether a frame is sampled: pandas, polars or Spark, told by the words of the call."""
     if not isinstance(call.func, ast.Attribute) or call.func.attr != "sample" or spreads(call):
         return False
     given = keywords(call)
     frame = name.startswith(("pandas.", "polars.")) or not name
     told = any(each in given and not _is_none(given[each]) for each in ("random_state", "seed"))
-    return frame and not told and bool({"n", "frac", "fraction"} & set(given)) and not _aside(module, call)
+    return frame and not told and bool({"n", "frac", "fraction"} & set(given)) and not _aside(function, call)
 
 
-def _aside(module: Module, call: ast.Call) -> bool:
-    """Whether the draw only times a wait or shows a few rows."""
+def _aside(function: Function, call: ast.Call) -> bool:
+    """Whether the draw only times a wait, makes up a name, or shows a few rows."""
     node: ast.AST | None = call
     while node is not None and not isinstance(node, ast.stmt):
         if isinstance(node, ast.Call) and isinstance(node.func, (ast.Attribute, ast.Name)):
             name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
             if name in _NOT_THE_RESULT:
                 return True
-        node = module.parents.get(node)
-    targets = [ast.unparse(each).lower() for each in node.targets] if isinstance(node, ast.Assign) else []
-    return any(word in each for each in targets for word in ("jitter", "delay", "backoff", "sleep", "wait"))
+        node = function.module.parents.get(node)
+    targets = [ast.unparse(each) for each in node.targets] if isinstance(node, ast.Assign) else []
+    return any(_NO_RESULT.search(each) for each in [*targets, function.node.name])
 
 
 def _literal(node: ast.expr | None) -> object:
