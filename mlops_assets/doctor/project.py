@@ -213,6 +213,12 @@ class Project:
         bound = place.names.top.bound.get(rest[0], []) if place and len(rest) == 1 else []
         return bound[0] if len(bound) == 1 and isinstance(bound[0], ast.expr) else None
 
+    def owner(self, node: ast.AST, likely: Module) -> Module:
+        """The module in which an expression stands."""
+        if node in likely.names.scope_of:
+            return likely
+        return next((each for each in self.modules if node in each.names.scope_of), likely)
+
     @cached_property
     def _by_suffix(self) -> dict[str, list[Module]]:
         found: dict[str, list[Module]] = {}

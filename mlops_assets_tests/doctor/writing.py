@@ -21,7 +21,7 @@ def write(root: Path, files: dict[str, str]) -> Path:
 
 
 def found(root: Path, files: dict[str, str] | str) -> list[tuple[str, str]]:
-    """The rule and the place of all that is found; one text is `small/assets.py`. `# <-` marks the lines that are meant."""
+    """The rule and the place of all that is found; one text is `small/assets.py`."""
     files = {"small/assets.py": files} if isinstance(files, str) else files
     write(root, files)
     examination = examine(root)

@@ -45,12 +45,13 @@ def _resolved(function: Function, tags: ast.expr | None) -> ast.expr | None:
 
 def _keys(function: Function, tags: ast.expr, depth: int = 0) -> Iterator[str]:
     """Every string that is a key, at any depth, names of other dictionaries followed."""
+    module = function.module.project.owner(tags, function.module)
     for node in ast.walk(tags):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
-                constant = function.module.constant(key)
+                constant = module.constant(key)
                 if isinstance(constant, str):
                     yield constant
                 if isinstance(value, (ast.Name, ast.Attribute)) and depth < 4:
-                    inner = function.module.project.value(function.module, value)
+                    inner = module.project.value(module, value)
                     yield from _keys(function, inner, depth + 1) if inner is not None else ()

@@ -120,7 +120,7 @@ def _tunes(function: Function) -> Iterator[Found]:
     """A loop that fits, scores on the hold-out, and keeps the best."""
     for loop in own(function.node.body):
         if isinstance(loop, (ast.For, ast.While)) and _fits_inside(loop) and _keeps_best(loop):
-            for call in _scores(list(loop.body)):
+            for call in _scores(function, list(loop.body)):
                 what = f"A loop in {function.node.name}() chooses by a score on the hold-out: `{ast.unparse(call)}`"
                 yield Found(function.module.path, call.lineno, what, _CROSS)
                 break
@@ -134,7 +134,7 @@ def _objectives(project: Project) -> Iterator[Found]:
             isinstance(node, ast.Attribute) and node.attr.startswith("suggest_") for node in function.nodes
         )
         if suggests and _fits_inside(function.node):
-            for call in _scores(function.node.body):
+            for call in _scores(function, function.node.body):
                 what = f"The objective {function.node.name}() tunes by a score on the hold-out: `{ast.unparse(call)}`"
                 yield Found(function.module.path, call.lineno, what, _CROSS)
                 break
@@ -149,11 +149,12 @@ def _fits_inside(node: ast.AST) -> bool:
     )
 
 
-def _scores(body: list[ast.stmt]) -> Iterator[ast.Call]:
+def _scores(function: Function, body: list[ast.stmt]) -> Iterator[ast.Call]:
     """The calls that score on rows which judge: `model.score(X_test, ...)`, `accuracy_score(y_test, ...)`."""
     for node in walk(body):
         if isinstance(node, ast.Call) and node.args and _judging(node.args[0]):
-            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            known = function.module.name_of(node.func).rpartition(".")[2]
+            name = known or (node.func.attr if isinstance(node.func, ast.Attribute) else "")
             if name == "score" or name.endswith(("_score", "_error", "_loss", "accuracy")):
                 yield node
 

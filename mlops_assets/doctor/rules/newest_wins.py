@@ -128,7 +128,7 @@ def _search(function: Function, node: ast.AST) -> str:
             call = _call(function, value)
         case _:
             return ""
-    name = call.func.attr if call is not None and isinstance(call.func, ast.Attribute) else ""
+    name = _last_name(function, call)
     if call is not None and name == "search_runs":
         order = [
             each
@@ -142,6 +142,13 @@ def _search(function: Function, node: ast.AST) -> str:
     if call is not None and name in _VERSIONS and not _staged(call):
         return f"`{name}` and the newest of what it gives is taken as the model"
     return ""
+
+
+def _last_name(function: Function, call: ast.Call | None) -> str:
+    if call is None:
+        return ""
+    known = function.module.name_of(call.func).rpartition(".")[2]
+    return known or (call.func.attr if isinstance(call.func, ast.Attribute) else "")
 
 
 def _call(function: Function, value: ast.expr | None) -> ast.Call | None:

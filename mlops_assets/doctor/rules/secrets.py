@@ -33,6 +33,7 @@ _KEY = re.compile(
     r"(^|[_-])(secret|secret_?key|api_?key|access_?key|secret_?access_?key|account_?key|private_?key|client_?secret|token)$",
     re.IGNORECASE,
 )
+_OTHER_TOKEN = re.compile(r"(next|page|continuation|sort|pad|eos|bos|mask|sep|unk|cls|special)_token$", re.IGNORECASE)
 _PLACEHOLDER = re.compile(
     r"[<>{}$*]|\.\.\.|xxx|chang|your|example|dummy|placeholder|replace|redact|todo|fake|sample|not[_-]?(a|used|real|needed)|"
     r"^(none|null|true|false|test|testing|secret|string|str|env|empty|unset|anonymous)$|^(.)\3*$",
@@ -157,7 +158,13 @@ def _named(name: str, value: object) -> bool:
     if _PASSWORD.search(name):
         return True
     mixed = any(each.isdigit() for each in value) and any(each.isalpha() for each in value)
-    return bool(_KEY.search(name)) and mixed and len(value) >= 16 and "/" not in value[:1]
+    return (
+        bool(_KEY.search(name))
+        and not _OTHER_TOKEN.search(name)
+        and mixed
+        and len(value) >= 16
+        and "/" not in value[:1]
+    )
 
 
 def _holds(value: str) -> bool:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from mlops_assets.doctor.findings import Found
-from mlops_assets.doctor.project import Function, Module, Project, keywords, spreads
+from mlops_assets.doctor.project import Function, Project, keywords, spreads
 
 Given = dict[str, ast.expr]
 

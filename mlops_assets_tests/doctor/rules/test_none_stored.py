@@ -1,3 +1,5 @@
+from textwrap import dedent
+
 import pytest
 
 from mlops_assets_tests.doctor.writing import found, marked
@@ -63,24 +65,80 @@ FOUND = {
         """,
 }
 NOT_FOUND = {
-    "nothing, and nobody loads it": "@dg.asset\ndef table(db):\n    db.write('table')\n\n@dg.asset(deps=[table])\ndef report(db):\n    return 1",
-    "annotated as None": "@dg.asset\ndef table(db) -> None:\n    db.write('table')\n\n@dg.asset\ndef report(table):\n    return 1",
-    "a dependency without a value": (
-        "@dg.asset\ndef table(db):\n    db.write('t')\n\n"
-        "@dg.asset(ins={'table': dg.AssetIn(dagster_type=dg.Nothing)})\ndef report(db):\n    return 1"
-    ),
-    "a result without a value": (
-        "@dg.asset\ndef table(db):\n    if db.empty:\n        return\n    return dg.MaterializeResult(metadata={})"
-    ),
-    "it yields": "@dg.asset(output_required=False)\ndef table(db):\n    if db.empty:\n        return\n    yield dg.Output(1)",
-    "it fails instead": "@dg.asset\ndef table(db):\n    if db.empty:\n        raise dg.Failure('empty')\n    return 1",
-    "every path ends": (
-        "@dg.asset\ndef table(db):\n    with db:\n        try:\n            return 1\n        except KeyError:\n            raise\n"
-    ),
-    "an inner function may": (
-        "@dg.asset\ndef table(db):\n    def key(row):\n        if row:\n            return None\n        return 1\n    return key(db)"
-    ),
-    "a stub": "@dg.asset\ndef table(): ...\n\n@dg.asset\ndef report(table):\n    return 1",
+    "nothing, and nobody loads it": """
+        @dg.asset
+        def table(db):
+            db.write("table")
+
+        @dg.asset(deps=[table])
+        def report(db):
+            return 1
+        """,
+    "annotated as None": """
+        @dg.asset
+        def table(db) -> None:
+            db.write("table")
+
+        @dg.asset
+        def report(table):
+            return 1
+        """,
+    "a dependency without a value": """
+        @dg.asset
+        def table(db):
+            db.write("table")
+
+        @dg.asset(ins={"table": dg.AssetIn(dagster_type=dg.Nothing)})
+        def report(db):
+            return 1
+        """,
+    "a result without a value": """
+        @dg.asset
+        def table(db):
+            if db.empty:
+                return
+            return dg.MaterializeResult(metadata={})
+        """,
+    "it yields": """
+        @dg.asset(output_required=False)
+        def table(db):
+            if db.empty:
+                return
+            yield dg.Output(1)
+        """,
+    "it fails instead": """
+        @dg.asset
+        def table(db):
+            if db.empty:
+                raise dg.Failure("empty")
+            return 1
+        """,
+    "every path ends": """
+        @dg.asset
+        def table(db):
+            with db:
+                try:
+                    return 1
+                except KeyError:
+                    raise
+        """,
+    "an inner function may": """
+        @dg.asset
+        def table(db):
+            def key(row):
+                if row:
+                    return None
+                return 1
+            return key(db)
+        """,
+    "a stub": """
+        @dg.asset
+        def table(): ...
+
+        @dg.asset
+        def report(table):
+            return 1
+        """,
 }
 
 
@@ -91,4 +149,4 @@ def test_an_asset_whose_value_is_none_is_found(tmp_path, files):
 
 @pytest.mark.parametrize("text", NOT_FOUND.values(), ids=NOT_FOUND)
 def test_an_asset_that_stores_no_none_is_not(tmp_path, text):
-    assert found(tmp_path, f"import dagster as dg\n\n{text}\n") == []
+    assert found(tmp_path, f"import dagster as dg\n{dedent(text)}") == []

@@ -101,8 +101,8 @@ def test_a_blind_handler_after_which_all_is_green_is_found(tmp_path, files):
 
 @pytest.mark.parametrize("handler", NOT_FOUND.values(), ids=NOT_FOUND)
 def test_a_handler_that_speaks_is_not(tmp_path, handler):
-    text = f"import dagster as dg\n\n@dg.op\ndef rows(source, attempt):\n    try:\n        return source.rows()\n    {handler}\n"
-    assert found(tmp_path, text) == []
+    head = "import dagster as dg\n\n@dg.op\ndef rows(source, attempt):\n    try:\n        return source.rows()"
+    assert found(tmp_path, f"{head}\n    {handler}\n") == []
 
 
 def test_errors_that_are_collected_and_raised_in_the_end_are_not_swallowed(tmp_path):
