@@ -2,20 +2,28 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 import mlops_assets
 from mlops_assets.cli import app
+from mlops_assets.doctor import report
 from mlops_assets.doctor.examination import NoProjectError, examine
 from mlops_assets.doctor.reading import LARGEST
 from mlops_assets.doctor.rules import RULES
 from mlops_assets_tests.doctor.writing import write
 
+_STAND_INS = re.compile(
+    "xxx|chang|your|example|dummy|placeholder|replace|redact|todo|fake|sample|used|real|needed|nota"
+)
 ALL_TEN = {
     "small/assets.py": """
         import pickle
@@ -219,3 +227,25 @@ def test_where_no_module_imports_dagster_there_is_nothing_to_examine(tmp_path, f
 def test_a_folder_that_is_not_there_cannot_be_looked_at(tmp_path):
     assert doctor(str(tmp_path / "nowhere")).exit_code == 2
     assert "is not a folder" in doctor(str(tmp_path / "nowhere")).output
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.sampled_from(["odd.py", "odd.yaml", "odd.toml", "Dockerfile", "requirements.txt"]), st.binary(max_size=200))
+def test_whatever_a_file_holds_the_rest_is_looked_at(name, content):
+    with tempfile.TemporaryDirectory() as folder:
+        root = write(Path(folder), {"small/more.py": "import dagster\nimport pickle\npickle.load(file)\n"})
+        (root / name).write_bytes(content)
+        assert "pickle" in {each.rule.name for each in examine(root).findings}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.from_regex(r"[a-z]{3}[A-Za-z0-9]{12,30}[0-9]", fullmatch=True),
+    st.sampled_from(["password", "api_key", "db_pwd"]),
+)
+def test_a_secret_is_found_by_its_name_and_its_value_is_not_in_the_report(value, name):
+    with tempfile.TemporaryDirectory() as folder:
+        examination = examine(write(Path(folder), {"small/more.py": f'import dagster\n{name} = "{value}"\n'}))
+    assert value not in report.as_json(examination)
+    if not _STAND_INS.search(value.lower()):
+        assert [each.rule.name for each in examination.findings] == ["secret"]

@@ -39,6 +39,7 @@ def find(project: Project) -> Iterator[Found]:
                 _last_of_listing(function, node)
                 or _called_latest(function, node)
                 or _search(function, node)
+                or _best_run(function, node)
                 or _latest(function, node)
             )
             if what:
@@ -129,7 +130,7 @@ def _search(function: Function, node: ast.AST) -> str:
         case _:
             return ""
     name = _last_name(function, call)
-    if call is not None and name == "search_runs":
+    if call is not None and name == "search_runs" and isinstance(node, ast.Subscript):
         order = [
             each
             for each in ast.walk(keywords(call).get("order_by") or ast.Constant(value=None))
@@ -141,6 +142,15 @@ def _search(function: Function, node: ast.AST) -> str:
         return f"The first run by `{key}` is taken as the model" if key else ""
     if call is not None and name in _VERSIONS and not _staged(call):
         return f"`{name}` and the newest of what it gives is taken as the model"
+    return ""
+
+
+def _best_run(function: Function, node: ast.expr) -> str:
+    """`runs["metrics.mae"].idxmin()`: the best figure of any run, whatever rows each was judged on."""
+    match node:
+        case ast.Call(func=ast.Attribute(value=ast.Subscript(value=runs), attr="idxmin" | "idxmax")):
+            if _last_name(function, _call(function, runs)) == "search_runs":
+                return f"`{_short(node)}` takes the run with the best figure as the model"
     return ""
 
 
@@ -159,6 +169,10 @@ def _call(function: Function, value: ast.expr | None) -> ast.Call | None:
             case ast.Attribute(value=inner, attr="iloc" | "loc"):
                 value = inner
             case ast.Call(func=ast.Name(id="sorted" | "list"), args=[inner, *_]):
+                value = inner
+            case ast.GeneratorExp(generators=[ast.comprehension(iter=inner)]):
+                value = inner
+            case ast.ListComp(generators=[ast.comprehension(iter=inner)]):
                 value = inner
             case ast.Call():
                 return value

@@ -41,6 +41,8 @@ _PLACEHOLDER = re.compile(
 )
 _IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)+$")
 _DEFAULTS = {
+    "pass",
+    "passwd",
     "password",
     "postgres",
     "postgres_password",
@@ -77,7 +79,7 @@ def _in_python(module: Module) -> Iterator[Found]:
     for node in module.nodes:
         match node:
             case ast.Constant(value=str(value)):
-                if not _is_docstring(module, node) and (what := _shape(value)):
+                if not _is_docstring(module, node) and (what := _shape(value) or _address(value)):
                     yield Found(module.path, node.lineno, f"This has the shape of {what}", _MEND)
             case ast.Call(args=[ast.Constant(value=str(name)), ast.Constant(value=value) as given]):
                 if module.name_of(node.func) in _ENVIRONMENT and _named(name, value):
@@ -126,7 +128,8 @@ def _in_yaml(document: Document) -> Iterator[Found]:
 
 def _by_shape(text: Text) -> Iterator[Found]:
     for number, line in enumerate(text.lines, 1):
-        if what := _shape(line):
+        words = [] if line.lstrip().startswith("#") else [word.strip("\"'") for word in line.split()]
+        if what := _shape(line) or next(filter(None, map(_address, words)), ""):
             yield Found(text.path, number, f"This has the shape of {what}", _MEND)
 
 
@@ -145,10 +148,13 @@ def _shape(value: str) -> str:
         found = shape.search(value)
         if found and not _PLACEHOLDER.search(found.group()):
             return what
-    uri = _IN_URI.search(value)
-    if uri and _holds(uri["value"]):
-        return "an address with its password"
     return ""
+
+
+def _address(value: str) -> str:
+    """Whether a value is an address with a password; one within a sentence is an example."""
+    uri = _IN_URI.search(value)
+    return "an address with its password" if uri and " " not in value.strip() and _holds(uri["value"]) else ""
 
 
 def _named(name: str, value: object) -> bool:

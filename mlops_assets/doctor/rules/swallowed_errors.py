@@ -33,6 +33,8 @@ def _handlers(function: Function, node: ast.Try | ast.TryStar) -> Iterator[Found
     for handler in node.handlers:
         if not _blind(function, handler.type) or _speaks(function, handler) or _only_cleans(function, node):
             continue
+        if _reports(node, handler):
+            continue
         made_up = _made_up(handler)
         if function.kind in TICKS and not _ends_tick(function, node, handler):
             continue
@@ -68,6 +70,20 @@ def _speaks(function: Function, handler: ast.ExceptHandler) -> bool:
 def _passes(check: ast.Call) -> bool:
     passed = next((each.value for each in check.keywords if each.arg in {"passed", "success"}), None)
     return isinstance(passed, ast.Constant) and passed.value is True
+
+
+def _reports(node: ast.Try | ast.TryStar, handler: ast.ExceptHandler) -> bool:
+    """Whether how it went is the value itself: `health["db"] = "fine"`, or else `health["db"] = str(error)`."""
+    for each in handler.body:
+        match each:
+            case ast.Assign(targets=[ast.Subscript(slice=ast.Constant()) as place], value=value):
+                named = handler.name is not None and _mentions(value, {handler.name})
+                if named and any(
+                    isinstance(tried, ast.Assign) and ast.unparse(tried.targets[0]) == ast.unparse(place)
+                    for tried in node.body
+                ):
+                    return True
+    return False
 
 
 def _only_cleans(function: Function, node: ast.Try | ast.TryStar) -> bool:

@@ -28,6 +28,8 @@ FOUND = [
     'return mlflow.search_runs(order_by=["metrics.rmse ASC"]).iloc[0]',
     'return client.get_latest_versions(name, stages=["None"])[0]',
     "return max(client.search_model_versions(name), key=lambda version: int(version.version))",
+    "return max(int(version.version) for version in client.search_model_versions(name))",
+    'runs = runs_of(); return runs.loc[runs["metrics.mae"].idxmin()]',
     'return mlflow.pyfunc.load_model("models:/churn/latest")',
     'return mlflow.pyfunc.load_model(f"models:/{name}/latest")',
 ]

@@ -23,11 +23,12 @@ FOUND = {
 NOT_FOUND = {
     "a variable of the environment": 'db = Postgres(password=dg.EnvVar("DB_PASSWORD"), api_key=getenv("API_KEY"))',
     "the name of a variable": 'PASSWORD = "WAREHOUSE_DB_PASSWORD"',
-    "a placeholder": 'db = Postgres(password="<your password>", token="xxxxxxxxxxxxxxxx1", api_key="${API_KEY_2_NAME_1}")',
+    "a placeholder": 'db = Postgres(password="<your password>", token="xxxxxxxxxxxxxxxx1", api_key="${API_KEY_2}")',
     "the default that everybody knows": 'db = Postgres(user="postgres", password="postgres")',
     "a word of another kind": 'next_token = "page-2-of-the-result-17"\ntokenizer = "bert-base-uncased-v1-large"',
     "a name for a secret": 'secret = "warehouse-credentials"',
     "an address without a password": 'url = f"postgresql://etl:{password}@db/warehouse"\nother = "https://a.org:8080/path@1"',
+    "an address in a sentence": 'help = "An address such as postgresql://etl:s3cure-pw@db.internal/x, or none."',
     "documentation": '"""A token such as postgresql://etl:s3cure-pw@db.internal/x is refused."""',
     "the key that AWS prints in its guides": 'key = "AKIA' + 'IOSFODNN7EXAMPLE"',
 }
@@ -58,6 +59,8 @@ def test_a_secret_in_configuration_is_found_and_a_reference_is_not(tmp_path):
                   config:
                     password: "correct-horse-9"  # <-
                     token: ${API_TOKEN}
+                    url: "postgresql://etl:s3cure-pw@db.internal/x"  # <-
+            # such as postgresql://etl:s3cure-pw@db.internal/x
             """,
         "settings.toml": """
             [api]

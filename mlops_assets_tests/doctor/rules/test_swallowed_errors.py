@@ -150,6 +150,38 @@ def test_errors_that_are_collected_and_only_counted_are_swallowed(tmp_path):
     assert found(tmp_path, text) == marked("swallowed-error", text)
 
 
+def test_an_asset_whose_value_is_how_it_went_swallows_nothing(tmp_path):
+    text = """
+        import dagster as dg
+
+        @dg.asset
+        def health(db):
+            health = {}
+            try:
+                db.ping()
+                health["db"] = "fine"
+            except Exception as error:
+                health["db"] = f"error: {error}"
+            return health
+        """
+    assert found(tmp_path, text) == []
+
+
+def test_a_sensor_that_starts_afresh_after_a_bad_cursor_goes_on_working(tmp_path):
+    text = """
+        import dagster as dg
+
+        @dg.sensor(job_name="load")
+        def arrivals(context):
+            try:
+                cursor = int(context.cursor)
+            except Exception:
+                cursor = 0
+            return dg.RunRequest(run_key=str(cursor))
+        """
+    assert found(tmp_path, text) == []
+
+
 def test_tidying_up_and_code_that_dagster_does_not_run_may_swallow(tmp_path):
     text = """
         import dagster as dg

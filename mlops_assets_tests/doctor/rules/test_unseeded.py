@@ -69,6 +69,22 @@ def test_a_draw_with_a_seed_or_without_a_say_in_the_result_is_not(tmp_path, line
     assert found(tmp_path, f"{HEAD}    return {line}\n") == []
 
 
+def test_a_draw_that_makes_up_a_name_is_not_the_result(tmp_path):
+    text = """
+        import random
+        import dagster as dg
+
+        def job_name():
+            return "".join(random.choice("abc") for _ in range(9))
+
+        @dg.asset
+        def result():
+            suffix = random.randint(0, 9)
+            return job_name(), suffix
+        """
+    assert found(tmp_path, text) == []
+
+
 def test_a_seed_set_on_the_way_counts_and_only_for_its_own_generator(tmp_path):
     text = """
         import random

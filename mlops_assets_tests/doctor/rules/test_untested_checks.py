@@ -29,7 +29,7 @@ CHECKS = {
         """
 }
 NAMED = {
-    "names": "from small.checks import has_rows, model, checks_of as made\nnamed = {'is_fresh': 1, 'is_whole': made('rows')}\n",
+    "names": "from small.checks import has_rows, checks_of as made\nnamed = 'is_fresh', 'is_whole', made('rows')\n",
     "attributes": "from small import checks\nchecks.has_rows([])\nchecks._fresh([])\n'has_key', 'the check is_whole'\n",
 }
 
