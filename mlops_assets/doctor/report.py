@@ -64,7 +64,8 @@ def _place(finding: Finding) -> str:
 
 def _summary(examination: Examination) -> str:
     habits = len({finding.rule.name for finding in examination.findings})
-    found = f"{len(examination.findings)} findings in {habits} of {len(RULES)} habits" if habits else "No finding"
+    number = len(examination.findings)
+    found = f"{number} finding{'s'[: number > 1]} in {habits} of {len(RULES)} habits" if number else "No finding"
     looked = f"{examination.looked_at} files looked at, {len(examination.unread)} not"
     return f"{found}; {len(examination.accepted)} accepted; {looked}."
 

@@ -26,6 +26,9 @@ _NEWEST_FIRST = re.compile(
 )
 _VERSIONS = {"search_model_versions", "get_latest_versions"}
 _LATEST = re.compile(r"latest|newest|most_recent", re.IGNORECASE)
+_LOADS = re.compile(
+    r"(load|serve|get|find|pick|select|latest|newest|best|champion)\w*_?(model|champion)", re.IGNORECASE
+)
 _MEND = "Load by an alias or a version that a decision has set, such as models:/<name>@champion, and check its digest."
 
 
@@ -110,13 +113,14 @@ def _sorted_in_place(function: Function, name: str) -> bool:
 
 
 def _of_models(function: Function, node: ast.AST, listing: ast.Call) -> bool:
-    """Whether the listing, what it is stored in, or the function's own name speaks of a model."""
+    """Whether the listing, what it is stored in, or the name of a function that loads speaks of a model."""
     above = function.module.parents.get(node)
     target = ast.unparse(above.targets[0]) if isinstance(above, ast.Assign) else ""
     folder = listing.func.value if isinstance(listing.func, ast.Attribute) else None
     made = function.module.project.value(function.module, folder) if isinstance(folder, ast.Name) else None
     spoken = [ast.unparse(each) for each in (node, listing, made) if each is not None]
-    words = " ".join([*spoken, target, function.node.name]).replace("_", " ")
+    named = function.node.name if _LOADS.search(function.node.name) else ""
+    words = " ".join([*spoken, target, named]).replace("_", " ")
     return bool(_MODEL.search(words)) and not _NO_MODEL.search(words)
 
 

@@ -175,7 +175,8 @@ def _made_up(handler: ast.ExceptHandler) -> str:
     """The stand-in that a handler returns: a number, or something empty."""
     for node in own(handler.body):
         if isinstance(node, ast.Return) and node.value is not None and _stand_in(node.value):
-            return f"`{ast.unparse(node.value)}`"
+            text = ast.unparse(node.value)
+            return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
     return ""
 
 

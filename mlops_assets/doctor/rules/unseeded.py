@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from mlops_assets.doctor.findings import Found
 from mlops_assets.doctor.project import Function, Project, keywords, spreads
@@ -55,6 +55,7 @@ _SEEDS_BOTH = {"seed_everything", "set_seed", "set_random_seed", "seed_all", "se
 _SEEDS = {"numpy": "numpy.random.seed", "random": "random.seed", "torch": "torch.manual_seed"}
 _NOT_THE_RESULT = {"sleep", "wait", "to_markdown", "head", "md", "debug", "info"}
 _NO_RESULT = re.compile(r"jitter|delay|backoff|sleep|wait|(^|_)(id|uid|uuid|name|suffix|slug|nonce)$", re.IGNORECASE)
+_TENSORS = "Pass generator=torch.Generator().manual_seed(seed), or call torch.manual_seed(seed) first, in this step."
 _STATE = "Pass random_state=, from a constant or a field of the asset's config."
 _GENERATOR = (
     "Draw from np.random.default_rng(seed) or random.Random(seed), the seed from a constant or the asset's config."
@@ -66,25 +67,23 @@ def find(project: Project) -> Iterator[Found]:
     seeded = {kind: _seeded(project, kind) for kind in _SEEDS}
     for function in project.reached.values():
         for call, name in function.calls:
-            draws = _global(call, name)
-            if draws and (function.label in seeded[draws] or _aside(function, call)):
-                continue
-            if draws:
-                yield _found(
-                    function, call, f"`{ast.unparse(call.func)}` draws from the global generator, unseeded", _GENERATOR
-                )
-            elif name in _GENERATORS and not spreads(call) and _no_seed(call):
-                yield _found(
-                    function, call, f"`{ast.unparse(call)}` takes its seed from the operating system", _GENERATOR
-                )
-            elif _wants_state(call, name):
-                yield _found(function, call, f"`{name.rpartition('.')[2]}` without random_state", _STATE)
-            elif _samples(function, call, name):
-                yield _found(function, call, f"`{_short(call.func)}` without random_state or seed", _STATE)
+            for what, mend in _unseeded(function, call, name, seeded):
+                yield Found(function.module.path, call.lineno, f"{what}, in {function.node.name}()", mend)
 
 
-def _found(function: Function, call: ast.Call, what: str, mend: str) -> Found:
-    return Found(function.module.path, call.lineno, f"{what}, in {function.node.name}()", mend)
+def _unseeded(
+    function: Function, call: ast.Call, name: str, seeded: Mapping[str, set[str]]
+) -> Iterator[tuple[str, str]]:
+    if draws := _global(call, name):
+        if function.label not in seeded[draws] and not _aside(function, call):
+            what = f"`{_short(call.func)}` draws from the global generator, unseeded"
+            yield what, _TENSORS if draws == "torch" else _GENERATOR
+    elif name in _GENERATORS and not spreads(call) and _no_seed(call):
+        yield f"`{_short(call)}` takes its seed from the operating system", _GENERATOR
+    elif _wants_state(call, name):
+        yield f"`{name.rpartition('.')[2]}` without random_state", _STATE
+    elif _samples(function, call, name):
+        yield f"`{_short(call.func)}` without random_state or seed", _STATE
 
 
 def _short(node: ast.expr) -> str:

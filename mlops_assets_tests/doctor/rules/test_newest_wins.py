@@ -58,6 +58,19 @@ def test_the_newest_data_and_a_decided_model_are_not(tmp_path, line):
     assert found(tmp_path, f"{HEAD}    {line}\n") == []
 
 
+@pytest.mark.parametrize(("name", "is_found"), [("load_model", True), ("train_model", False)])
+def test_the_name_of_a_function_that_loads_says_what_the_files_are(tmp_path, name, is_found):
+    text = f"""
+        from pathlib import Path
+        import dagster as dg
+
+        @dg.op
+        def {name}():
+            return max(Path("somewhere").iterdir())
+        """
+    assert (found(tmp_path, text) != []) is is_found
+
+
 def test_a_choice_over_several_lines_is_followed(tmp_path):
     text = f"""{HEAD}    files = list(MODELS.glob("*.bin"))
     files.sort()
