@@ -7,7 +7,7 @@ a tenth of the CPU of a small run. Nothing is held open here either: a connectio
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
@@ -46,15 +46,19 @@ class _Events(SqliteEventLogStorage):
 class _Runs(SqliteRunStorage):
     """The list of runs."""
 
-    def connect(self) -> AbstractContextManager[Connection]:
-        return _engine(self._conn_string).begin()
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with _engine(self._conn_string).begin() as connection:
+            yield connection
 
 
 class _Schedules(SqliteScheduleStorage):
     """The ticks of schedules and sensors."""
 
-    def connect(self) -> AbstractContextManager[Connection]:
-        return _engine(self._conn_string).begin()
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        with _engine(self._conn_string).begin() as connection:
+            yield connection
 
 
 class SqliteStorage(DagsterSqliteStorage):
