@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from mlops_assets.lifecycle.inspection import compared_columns
 from mlops_assets.ml.backtest import History, Life, Replay, Version, replay
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.gain import PRIOR, Prior
 from mlops_assets.ml.policies import POLICIES, Gain
-from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.profiles import Profile, profile
 from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Split, in_window
@@ -139,7 +140,8 @@ def history(spec: ModelSpec, rows: pd.DataFrame, kept: MutableMapping[str, Any] 
     rows = rows.sort_values("event_time", kind="stable", ignore_index=True)
     period = rows["event_time"].dt.tz_convert(None).dt.to_period(PERIODS[spec.partitions.every])
     frames = {str(when.start_time.date()): frame for when, frame in rows.groupby(period)}
-    parts = [partition(spec, key, frame) for key, frame in frames.items()]
+    compared = compared_columns(contract, spec)
+    parts = [partition(spec, key, frame, profile(frame, compared)) for key, frame in frames.items()]
 
     def read(wanted: Any, columns: Any) -> pd.DataFrame:
         chosen = pd.concat([frames[part.partition] for part in wanted], ignore_index=True)
@@ -161,7 +163,7 @@ def honoured(contract: Any, rows: pd.DataFrame) -> pd.DataFrame:
         return contract.validate(rows.drop(index=bad), lazy=True)
 
 
-def partition(spec: ModelSpec, key: str, frame: pd.DataFrame) -> ValidatedPartition:
+def partition(spec: ModelSpec, key: str, frame: pd.DataFrame, profiled: Profile) -> ValidatedPartition:
     """The record of a partition, as validation would have left it."""
     first, last = (pd.Timestamp(at).to_pydatetime() for at in (frame["event_time"].min(), frame["event_time"].max()))
     return ValidatedPartition(
@@ -178,7 +180,7 @@ def partition(spec: ModelSpec, key: str, frame: pd.DataFrame) -> ValidatedPartit
         table_version=0,
         files={key: key},
         content=key,
-        profile=Profile(rows=len(frame), columns={}),
+        profile=profiled,
     )
 
 

@@ -55,12 +55,12 @@ def contestant(spec: ModelSpec, wish: str) -> tuple[ModelSpec, str]:
     return wished(spec, [f"retraining.policy={name}", *chosen]), name
 
 
-def moments(changes: Sequence[str]) -> list[datetime]:
-    """The days on which the world is known to have changed."""
+def moments(days: Sequence[str], option: str) -> list[datetime]:
+    """Days that a person has named by an option."""
     try:
-        return [datetime.fromisoformat(change).replace(tzinfo=UTC) for change in changes]
+        return [datetime.fromisoformat(day).replace(tzinfo=UTC) for day in days]
     except ValueError as error:
-        raise WishError(f"--change: {error}. Give a day as 2012-03-01.") from error
+        raise WishError(f"{option}: {error}. Give a day as 2012-03-01.") from error
 
 
 def opened(spec: ModelSpec) -> tuple[History, Reports]:
@@ -87,11 +87,17 @@ def live(history: History, spec: ModelSpec, wish: str) -> Replay:
     return replay(history, declared, POLICIES[name], wish)
 
 
-def compared(spec: ModelSpec, replays: Sequence[Replay], changes: Sequence[datetime]) -> Comparison:
+def compared(
+    spec: ModelSpec,
+    history: History,
+    replays: Sequence[Replay],
+    changes: Sequence[datetime] = (),
+    faults: Sequence[datetime] = (),
+) -> Comparison:
     """The replays beside each other; an alarm within as many partitions as drift looks at is true."""
     from mlops_assets.ml.backtest_page import Comparison
 
-    return Comparison(replays, spec.retraining, changes, spec.drift.n)
+    return Comparison(replays, spec.retraining, changes, spec.drift.n, faults, history.notes)
 
 
 def table(compared: Comparison) -> Table:
@@ -115,4 +121,4 @@ def told(compared: Comparison, reports: Reports) -> list[str]:
     page = reports.save(f"{folder}/policies.html", html(compared))
     picture = reports.keep(f"{folder}/policies.png", target.getvalue())
     files = f"{reports.root}/reports/{folder}"
-    return [sentence(compared), f"Page: {page}", f"Picture: {picture}", f"Both are in {files}."]
+    return [sentence(compared), *compared.notes, f"Page: {page}", f"Picture: {picture}", f"Both are in {files}."]

@@ -260,6 +260,9 @@ def backtest(
         list[str] | None, typer.Option(help="gain, never, always, every_n or on_drift, also with a window: always:6.")
     ] = None,
     change: Annotated[list[str] | None, typer.Option(help="A day on which the world is known to have changed.")] = None,
+    fault: Annotated[
+        list[str] | None, typer.Option(help="A day on which the feed is known to have been broken.")
+    ] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="A field declared otherwise, such as drift.threshold=0.3.")
     ] = None,
@@ -272,12 +275,14 @@ def backtest(
     console = Console()
     try:
         spec = backtesting.wished(_declared(console, model), setting or ())
-        wishes, changes = policy or backtesting.DEFAULT, backtesting.moments(change or ())
+        wishes = policy or backtesting.DEFAULT
+        known = backtesting.moments(change or (), "--change"), backtesting.moments(fault or (), "--fault")
         for wish in wishes:
             backtesting.contestant(spec, wish)
         history, reports = backtesting.opened(spec)
         followed = track(wishes, "Living through it", console=console, transient=True)
-        compared = backtesting.compared(spec, [backtesting.live(history, spec, wish) for wish in followed], changes)
+        lived = [backtesting.live(history, spec, wish) for wish in followed]
+        compared = backtesting.compared(spec, history, lived, *known)
     except backtesting.WishError as error:
         _refuse(console, error)
     console.print(backtesting.table(compared))

@@ -1,6 +1,8 @@
 """What a person types to compare policies of retraining on a stored history, and what is said and written."""
 
+import io
 import re
+from dataclasses import replace
 from datetime import UTC, date, datetime
 
 import pytest
@@ -10,7 +12,7 @@ from mlops_assets import backtesting
 from mlops_assets.backtesting import WishError
 from mlops_assets.cli import app
 from mlops_assets.ml.backtest import Replay, Step
-from mlops_assets.ml.backtest_page import Comparison, courses, html, sentence
+from mlops_assets.ml.backtest_page import Comparison, courses, draw, html, sentence
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.simulation.bike import BikeWorld
 from mlops_assets.simulation.delivery import backdate
@@ -41,10 +43,11 @@ def house(tmp_path_factory):
 
 
 def test_a_stored_history_is_compared_printed_and_drawn(house):
-    status, said = type_in("bike_demand", "--policy", "never", "--policy", "every_n", "--change", "2011-06-01")
+    days = ("--change", "2011-06-01", "--fault", "2011-05-01")
+    status, said = type_in("bike_demand", "--policy", "never", "--policy", "every_n", *days)
     assert status == 0
     assert "3 partitions of bike_demand" in said
-    assert re.search(r"never [\d.]+ \+0 0 0", said)
+    assert re.search(r"never [\d.]+ \+0 0 0 .* 0 true, 0 false .* 0 true, 0 false", said)
     assert re.search(r"every_n [\d.]+ .* 1 1 .*EUR", said)
     folder = house.home / "reports" / "bike_demand" / "backtest"
     assert (folder / "policies.png").read_bytes().startswith(b"\x89PNG")
@@ -68,7 +71,11 @@ def test_settings_are_tried_without_touching_the_declaration(house):
         (("bike_demand", "--set", "retraining.worth=-1"), "retraining.worth"),
         (("bike_demand", "--set", "retraining.wort=1"), "Did you mean 'worth'"),
         (("bike_demand", "--set", "drift"), "give it as retraining.worth=0.3"),
-        (("bike_demand", "--change", "lately"), "Give a day as 2012-03-01"),
+        (
+            ("bike_demand", "--change", "lately"),
+            "--change: Invalid isoformat string: 'lately'. Give a day as 2012-03-01",
+        ),
+        (("bike_demand", "--fault", "2012-13-01"), "--fault: month must be in 1..12. Give a day as 2012-03-01"),
         (("electricity_price",), "there is nothing to live through yet"),
     ],
 )
@@ -102,8 +109,20 @@ def lived(policy, figures, better="lower"):
     return Replay(model="toy", policy=policy, metric="mae", better=better, steps=steps, trainings=())
 
 
-def compared(*replays):
-    return Comparison(replays, toy.spec("/nowhere").retraining, (datetime(2024, 2, 10, tzinfo=UTC),))
+def compared(*replays, **known):
+    return Comparison(replays, toy.spec("/nowhere").retraining, (datetime(2024, 2, 10, tzinfo=UTC),), **known)
+
+
+def blaming(policy, *places):
+    """A replay in which some partitions are said to come from a broken feed."""
+    told = lived(policy, [10, 8, 6])
+    steps = [
+        step.model_copy(update={"verdict": "FIX_UPSTREAM", "sentence": f"Broken <i>at</i> {place}."})
+        if place in places
+        else step
+        for place, step in enumerate(told.steps)
+    ]
+    return told.model_copy(update={"steps": tuple(steps)})
 
 
 def test_the_best_is_named_whichever_way_is_better():
@@ -116,6 +135,50 @@ def test_the_best_is_named_whichever_way_is_better():
 def test_the_course_of_every_policy_is_on_one_scale():
     assert courses(compared(lived("gain", [10, 8, 6]), lived("never", [10, 10, 20]))) == ["▃▂▁", "▃▃█"]
     assert courses(compared(lived("gain", []))) == [""]
+
+
+def test_broken_feeds_are_counted_beside_the_faults_that_are_known():
+    fault = datetime(2024, 3, 20, tzinfo=UTC)
+    told = compared(blaming("gain", 0, 2), lived("never", [10, 10, 10]), faults=[fault])
+    assert [row[-1] for row in told.rows()] == ["1 true, 1 false", "0 true, 0 false"]
+    assert [row[-1] for row in compared(blaming("gain", 0, 2)).rows()] == ["2"]
+
+
+def test_an_alarm_is_true_after_a_change_and_after_a_fault_alike():
+    drifted = lived("gain", [10, 8, 6])
+    steps = tuple(step.model_copy(update={"alarm": place == 2}) for place, step in enumerate(drifted.steps))
+    told = compared(drifted.model_copy(update={"steps": steps}), within=0)
+    assert told.rows()[0][-2] == "0 true, 1 false"
+    assert replace(told, faults=[datetime(2024, 3, 1, tzinfo=UTC)]).rows()[0][-2] == "1 true, 0 false"
+
+
+def test_broken_feeds_are_crosses_in_the_picture_and_sentences_on_the_page():
+    text = html(compared(blaming("gain", 0, 2), lived("never", [10, 10, 10])))
+    assert "What gain called a broken feed" in text
+    assert "Broken &lt;i&gt;at&lt;/i&gt; 2." in text
+    assert text.count('stroke-width="2.2"') == 2
+    assert "broken feeds as crosses" in text
+    without = html(compared(lived("gain", [10, 8, 6])))
+    assert "broken feed" not in without
+
+
+def test_the_slide_shows_broken_feeds_and_known_faults():
+    def drawn(*replays, **known):
+        target = io.BytesIO()
+        draw(compared(*replays, **known), target)
+        return target.getvalue()
+
+    plain, crossed = drawn(lived("gain", [10, 8, 6])), drawn(blaming("gain", 2))
+    assert plain.startswith(b"\x89PNG")
+    assert crossed != plain
+    assert drawn(blaming("gain", 2), faults=[datetime(2024, 3, 1, tzinfo=UTC)]) != crossed
+
+
+def test_what_a_person_has_to_know_stands_on_the_page_and_is_said(house):
+    told = compared(lived("gain", [10, 8, 6]), notes=["Labels <were> loaded at once."])
+    assert "Labels &lt;were&gt; loaded at once." in html(told)
+    assert "What to know" not in html(compared(lived("gain", [10, 8, 6])))
+    assert "Labels <were> loaded at once." in backtesting.told(told, house.resources["reports"])
 
 
 def test_the_page_escapes_what_it_quotes_and_marks_the_change():

@@ -55,7 +55,8 @@ def rows_with_target(
     if spec.labels is None:
         wanted = None if columns is None else [*dict.fromkeys([*columns, spec.target])]
         return tables.read(spec.name, VALIDATED, files, wanted)
-    rows = tables.read(spec.name, VALIDATED, files, None if columns is None else [*dict.fromkeys(columns)])
+    wanted = None if columns is None else [name for name in dict.fromkeys(columns) if name != spec.target]
+    rows = tables.read(spec.name, VALIDATED, files, wanted)
     stored = {path: sha256 for part in parts for path, sha256 in labels[part.partition].files.items()}
     found = tables.read(spec.name, LABELS, stored, [STORED_LABEL])
     return rows.assign(**{spec.target: as_target(found[STORED_LABEL], spec.task).array})

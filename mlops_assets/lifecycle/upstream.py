@@ -8,13 +8,11 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from mlops_assets.lifecycle.common import key
-from mlops_assets.ml.causes import RECENT, Cause, Feed, comparable, feed, find_cause, observed
+from mlops_assets.ml.causes import Cause, Earlier, Feed, comparable, earlier, explain, feed
 from mlops_assets.ml.monitoring import DriftReport
-from mlops_assets.ml.observed import History
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.ml.windows import oldest_first
 from mlops_assets.resources.records import Records
 
 RAW, VALIDATED, REPORT = "raw_data", "validated_features", "drift_report"
@@ -34,31 +32,19 @@ class Upstream:
     feeds: dict[str, Feed] = field(default_factory=dict)
 
     def cause(self, part: ValidatedPartition, report: DriftReport, judged: Mapping[str, DriftReport]) -> Cause:
-        """Why the partition is as it is. `judged` are the reports of this run, which are not on record yet.
+        """Why the partition is as it is. `judged` are the reports of this run, which are not on record yet."""
+        before = self._before(part)
+        before = before.without([each.partition for each in before.recent if self._is_broken(each.partition, judged)])
+        self._learn_feeds([part, *before.recent])
+        return explain(self.spec, part, before, self.feeds, report.moved)
 
-        A partition that is said to come from a broken feed is no measure for those after it, unless all of the recent
-        ones are: then that is how the world is now.
-        """
-        recent, likewise = self._before(part)
-        sound = [each for each in recent if not self._is_broken(each.partition, judged)] or recent
-        feeds = self._feeds([part, *sound])
-        return find_cause(
-            observed(part),
-            History([observed(each) for each in sound], [observed(each) for each in likewise]),
-            (feeds[0], feeds[1:]),
-            [effect.column for effect in report.columns if effect.beyond],
-            self.spec.target,
-            self.spec.quality.row_count_ratio[0],
-        )
-
-    def _before(self, part: ValidatedPartition) -> tuple[list[ValidatedPartition], list[ValidatedPartition]]:
-        """The most recent partitions before it, oldest first, and those a cycle or a year ago."""
+    def _before(self, part: ValidatedPartition) -> Earlier:
+        """What the partition is held against, of all that is on record."""
         self.keys = self.keys or self.records.partitions(self.spec.name, VALIDATED)
         if self.spec.partitions.every == "batch":
-            earlier = [each for each in self._some(self.keys) if each.first < part.first]
-            return oldest_first(earlier)[-RECENT:], []
+            return earlier({each.partition: each for each in self._some(self.keys)}, part, self.spec.partitions)
         recent, likewise = comparable(self.keys, part.partition, self.spec.partitions)
-        return self._some(recent), self._some(likewise)
+        return Earlier(self._some(recent), self._some(likewise))
 
     def _some(self, keys: Sequence[str]) -> list[ValidatedPartition]:
         missing = [each for each in keys if each not in self.parts]
@@ -69,7 +55,7 @@ class Upstream:
         report = judged.get(partition) or self.records.get(DriftReport, self.spec.name, REPORT, partition)
         return report is not None and report.delivery == self.parts[partition].delivery and report.is_broken_feed
 
-    def _feeds(self, parts: Sequence[ValidatedPartition]) -> list[Feed]:
+    def _learn_feeds(self, parts: Sequence[ValidatedPartition]) -> None:
         unknown = [part for part in parts if part.partition not in self.feeds]
         keys = [part.partition for part in unknown]
         deliveries = self.records.some(Delivery, self.spec.name, RAW, keys)
@@ -77,7 +63,6 @@ class Upstream:
         for part in unknown:
             versions = {asset: known[part.partition] for asset, known in code.items() if part.partition in known}
             self.feeds[part.partition] = feed(part, deliveries.get(part.partition), versions)
-        return [self.feeds[part.partition] for part in parts]
 
     def _code_versions(self, asset: str, partitions: Sequence[str]) -> dict[str, str]:
         """The code that made each partition of an asset last, in one query. Not every event says it."""

@@ -3,12 +3,16 @@
 At each partition nothing is known but what was known then: the partition is predicted and judged by the champion of
 that moment, labels come when they came, the policy decides, and a candidate is fitted, judged on the hold-out and
 promoted by the code that does so in the lifecycle. What was fitted once is fitted once, however many policies want it.
+
+So is the cause of what is seen in a partition: it is searched for anew among the partitions that had come by then. The
+causes in the stored drift reports are not taken over: a report is written again when an earlier partition is corrected,
+and it was judged by the settings of its day, not by those that are tried.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -16,6 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from mlops_assets.ml.causes import Cause, Earlier, Feed, earlier, explain
 from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.evidence import Learned, Watched, depth, gather
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
@@ -97,14 +102,27 @@ class Replay(Value):
     def alarms(self, changes: Sequence[datetime], within: int) -> tuple[int, int]:
         """How many alarms were true and false: true within so many partitions after a declared change."""
         raised = [place for place, step in enumerate(self.steps) if step.alarm and not self.steps[place - 1].alarm]
-        due = {
-            place + later
-            for change in changes
-            for place in [sum(step.first.date() <= change.date() for step in self.steps) - 1]
-            for later in range(within + 1)
-        }
+        due = {place + later for change in changes for place in [self.place(change)] for later in range(within + 1)}
         true = sum(place in due for place in raised)
         return true, len(raised) - true
+
+    @property
+    def blamed(self) -> tuple[Step, ...]:
+        """The partitions that the policy said to come from a broken feed."""
+        return tuple(step for step in self.steps if step.verdict == "FIX_UPSTREAM")
+
+    def faults(self, days: Sequence[datetime]) -> tuple[int, int]:
+        """How many partitions were rightly said to come from a broken feed, and how many wrongly.
+
+        Rightly is one that holds a day on which the feed is known to have been broken.
+        """
+        known = {self.steps[place] for place in map(self.place, days) if place >= 0}
+        true = sum(step in known for step in self.blamed)
+        return true, len(self.blamed) - true
+
+    def place(self, day: datetime) -> int:
+        """The partition into which a day falls, by its place; -1 where it is before all of them."""
+        return sum(step.first.date() <= day.date() for step in self.steps) - 1
 
 
 class Trained(NamedTuple):
@@ -130,7 +148,9 @@ class History:
     """A model's validated partitions and the way to their rows; what was computed from them is kept for every policy.
 
     `inputs` and `personal` are the contract's. Where labels come later than rows, `matured` says when those of each
-    partition had come. `kept` may be any mapping, such as one on disk.
+    partition had come. `feeds` say how partitions came to be, as far as it is on record. `notes` are the sentences that
+    a person has to know beside the figures: what is assumed, and what cannot be lived through. `kept` may be any
+    mapping, such as one on disk.
     """
 
     parts: Sequence[ValidatedPartition]
@@ -138,6 +158,8 @@ class History:
     inputs: Sequence[str]
     personal: Sequence[str] = ()
     matured: Mapping[str, datetime] | None = None
+    feeds: Mapping[str, Feed] = field(default_factory=dict)
+    notes: Sequence[str] = ()
     kept: MutableMapping[str, Any] = field(default_factory=dict)
 
     def known(self, part: ValidatedPartition, now: datetime) -> bool:
@@ -156,8 +178,13 @@ class History:
 
     def look(self, spec: ModelSpec, made: Trained, part: ValidatedPartition) -> Look:
         """What one candidate says of a partition that it has not learned from."""
-        key = [made.candidate.manifest.fitted_partitions, part.partition]
+        key = [made.candidate.manifest.fitted_partitions, made.candidate.model_sha256, part.partition, part.delivery]
         return self._once("look", key, lambda: self._looked(spec, made, part))
+
+    def cause(self, spec: ModelSpec, part: ValidatedPartition, before: Earlier, moved: Sequence[str]) -> Cause:
+        """What most likely moved a partition, by those that it is held against."""
+        key = [*_keys(((part,), before.recent, before.likewise)), moved]
+        return self._once("cause", key, lambda: explain(spec, part, before, self.feeds, moved))
 
     def _once(self, what: str, key: Any, work: Callable[[], Any]) -> Any:
         name = f"{what}-{digest_of(key)}"
@@ -273,7 +300,8 @@ class Life:
     def _look(self, version: Version, part: ValidatedPartition) -> dict[str, Any]:
         """What the champion of this moment says of a new partition. Its labels are kept until they are known."""
         look = self.history.look(self.spec, version.made, part)
-        self.drift[part.partition] = look.drift.model_copy(update={"version": version.number})
+        drift = look.drift.model_copy(update={"version": version.number, "cause": self._cause(part, look.drift)})
+        self.drift[part.partition] = drift
         report = look.performance
         if report is not None:
             self.coming.append((part, report.model_copy(update={"version": version.number})))
@@ -284,6 +312,12 @@ class Life:
             "drifted_share": look.drift.weighted_share,
             "alarm": self._alarm(version.number),
         }
+
+    def _cause(self, part: ValidatedPartition, drift: DriftReport) -> Cause:
+        """What most likely moved a partition, by those that have come."""
+        broken = [key for key, report in self.drift.items() if report.is_broken_feed]
+        before = earlier(self.seen, part, self.spec.partitions).without(broken)
+        return self.history.cause(self.spec, part, before, drift.moved)
 
     def _alarm(self, version: int) -> bool:
         rule = self.spec.drift
@@ -377,5 +411,5 @@ def replay(
     )
 
 
-def _keys(parts: Split) -> list[list[str]]:
-    return [[part.partition for part in side] for side in parts]
+def _keys(parts: Iterable[Sequence[ValidatedPartition]]) -> list[list[str]]:
+    return [[f"{part.partition} of {part.delivery}" for part in side] for side in parts]

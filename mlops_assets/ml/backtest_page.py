@@ -15,17 +15,23 @@ from mlops_assets.ml.pages import Html, page, section, table
 from mlops_assets.ml.spec import Retraining
 
 BARS = "▁▂▃▄▅▆▇█"
-HEAD = ("policy", "metric", "gained", "retrainings", "promoted", "cost", "alarms")
+HEAD = ("policy", "metric", "gained", "retrainings", "promoted", "cost", "alarms", "fix upstream")
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Replays of one history under several policies, with the changes of the world that are known of."""
+    """Replays of one history under several policies, with what is known of it.
+
+    `changes` are days on which the world changed, `faults` days on which the feed was broken. `notes` are what a person
+    has to know beside the figures.
+    """
 
     replays: Sequence[Replay]
     rule: Retraining
     changes: Sequence[datetime] = ()
     within: int = 3
+    faults: Sequence[datetime] = ()
+    notes: Sequence[str] = ()
 
     @property
     def reference(self) -> Replay:
@@ -47,7 +53,7 @@ class Comparison:
         return [self._row(replay) for replay in self.replays]
 
     def _row(self, replay: Replay) -> tuple[str, ...]:
-        true, false = replay.alarms(self.changes, self.within)
+        alarms = replay.alarms([*self.changes, *self.faults], self.within)
         promoted = sum(step.became_champion and step.verdict is not None for step in replay.steps)
         return (
             replay.policy,
@@ -56,8 +62,14 @@ class Comparison:
             str(replay.retrainings),
             str(promoted),
             f"{replay.cost(self.rule):.2g} {self.rule.currency}",
-            f"{true} true, {false} false" if self.changes else str(true + false),
+            _counted(alarms, apart=bool(self.changes)),
+            _counted(replay.faults(self.faults), apart=bool(self.faults)),
         )
+
+
+def _counted(found: tuple[int, int], *, apart: bool) -> str:
+    true, false = found
+    return f"{true} true, {false} false" if apart else str(true + false)
 
 
 def courses(compared: Comparison) -> list[str]:
@@ -78,7 +90,9 @@ def html(compared: Comparison) -> str:
         [
             section(f"{first.metric} by policy ({first.better} is better)", table(HEAD, compared.rows())),
             section("Over time", *(Html(f"<p>{picture}</p>") for picture in _pictures(compared))),
+            *([section("What to know of these figures", *compared.notes)] if compared.notes else []),
             *(_decisions(replay) for replay in compared.replays if replay.retrainings),
+            *(_blamed(replay) for replay in compared.replays if replay.blamed),
         ],
     )
 
@@ -108,17 +122,11 @@ def _pictures(compared: Comparison) -> list[str]:
     trained = {
         replay.policy: [step.trained and step.verdict is not None for step in replay.steps] for replay in replays
     }
-    changed = [place for place, step in enumerate(replays[0].steps) if _changed(step, replays[0].steps, compared)]
-    return [charts.courses(labels, lines, trained, changed, f"{replays[0].metric} over time, trainings as dots")]
-
-
-def _changed(step: Step, steps: Sequence[Step], compared: Comparison) -> bool:
-    """Whether a declared change falls into the partition."""
-    begins = [each.first.date() for each in steps if each.first > step.first]
-    return any(
-        step.first.date() <= change.date() and (not begins or change.date() < min(begins))
-        for change in compared.changes
-    )
+    blamed = {replay.policy: [step in replay.blamed for step in replay.steps] for replay in replays}
+    known = {replays[0].place(day) for day in (*compared.changes, *compared.faults)} - {-1}
+    title = f"{replays[0].metric} over time, trainings as dots"
+    title += ", broken feeds as crosses" if any(replay.blamed for replay in replays) else ""
+    return [charts.courses(labels, lines, trained, sorted(known), title, blamed)]
 
 
 def _decisions(replay: Replay) -> Html:
@@ -128,6 +136,11 @@ def _decisions(replay: Replay) -> Html:
         if step.trained and step.verdict is not None
     ]
     return section(f"What {replay.policy} trained", table(("partition", "came of it", "because"), rows, numeric=3))
+
+
+def _blamed(replay: Replay) -> Html:
+    rows = [(step.partition, step.sentence) for step in replay.blamed]
+    return section(f"What {replay.policy} called a broken feed", table(("partition", "because"), rows, numeric=2))
 
 
 def draw(compared: Comparison, target: BinaryIO) -> None:
@@ -160,6 +173,7 @@ def _lane(axes: Any, lane: int, replay: Replay, colour: str) -> None:
     axes.axhline(lane, color=charts.GRID, linewidth=1, zorder=0)
     alarms = [step.first for step in replay.steps if step.alarm]
     axes.vlines(alarms, lane - 0.32, lane + 0.32, color=colour, linewidth=1.6)
+    axes.scatter([step.first for step in replay.blamed], [lane] * len(replay.blamed), s=60, marker="x", color=colour)
     for promoted in (True, False):
         times = [step.first for step in replay.steps if _retrained(step) and step.became_champion is promoted]
         filled = colour if promoted else "white"
@@ -171,7 +185,7 @@ def _retrained(step: Step) -> bool:
 
 
 def _dressed(above: Any, below: Any, compared: Comparison) -> None:
-    """Titles, legends and the declared changes."""
+    """Titles, legends, and the declared changes (dotted) and faults (dashed)."""
     first, names = compared.replays[0], [replay.policy for replay in reversed(compared.replays)]
     above.set_title(f"{first.model}: back-test of retraining policies", loc="left", fontweight="bold", fontsize=13)
     above.set_ylabel(f"{first.metric} ({first.better} is better)")
@@ -179,8 +193,12 @@ def _dressed(above: Any, below: Any, compared: Comparison) -> None:
     above.legend(frameon=False, ncols=3, fontsize=9, loc="upper left", bbox_to_anchor=(0, -0.02))
     below.set_yticks(range(len(names)), names)
     below.set_ylim(-0.7, len(names) - 0.3)
-    below.set_xlabel("filled: trained and promoted   hollow: trained, not promoted   bar: drift has lasted", fontsize=9)
+    below.set_xlabel(
+        "filled: trained and promoted   hollow: trained, not promoted   bar: drift has lasted   cross: broken feed",
+        fontsize=9,
+    )
     for axes in (above, below):
         axes.spines[["top", "right"]].set_visible(False)
-        for change in compared.changes:
-            axes.axvline(change, color=charts.INK, linestyle=":", linewidth=1.4)
+        for days, style in ((compared.changes, ":"), (compared.faults, "--")):
+            for day in days:
+                axes.axvline(day, color=charts.INK, linestyle=style, linewidth=1.4)

@@ -6,17 +6,17 @@ import re
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isfinite
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import Field
 
 from mlops_assets.ml.distributions import distance, quantiles
 from mlops_assets.ml.observed import History, Leap, Observed, leaps
 from mlops_assets.ml.sources import Delivery
-from mlops_assets.ml.spec import Partitions, Value
+from mlops_assets.ml.spec import ModelSpec, Partitions, Value
 from mlops_assets.ml.symptoms import Finding, is_finer, missing_groups, symptoms
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.ml.windows import Windows
+from mlops_assets.ml.windows import Windows, oldest_first
 
 Likely = Literal["upstream", "world", "unknown"]
 RECENT = 6
@@ -47,6 +47,20 @@ class Feed(Value):
     code: dict[str, str] = Field(default_factory=dict)
 
 
+class Earlier(NamedTuple):
+    """What a partition is held against: the most `recent` before it, oldest first, and those a cycle or a year ago."""
+
+    recent: Sequence[ValidatedPartition]
+    likewise: Sequence[ValidatedPartition] = ()
+
+    def without(self, broken: Collection[str]) -> Earlier:
+        """The same without the recent ones that are said to come from a broken feed, which are no measure.
+
+        Unless all of them are: then that is how the world is now.
+        """
+        return self._replace(recent=[part for part in self.recent if part.partition not in broken] or self.recent)
+
+
 def observed(part: ValidatedPartition) -> Observed:
     """A validated partition as the search for a cause sees it."""
     return Observed(part.partition, part.first, part.last, part.rows_in, part.profile)
@@ -74,6 +88,23 @@ def comparable(keys: Sequence[str], partition: str, partitions: Partitions) -> t
     here = windows.position(partition)
     back = [windows.key(here - cycle) for cycle in CYCLES[partitions.every]]
     return list(recent), [key for key in back if key in keys and key not in recent]
+
+
+def earlier(known: Mapping[str, ValidatedPartition], part: ValidatedPartition, partitions: Partitions) -> Earlier:
+    """Those of the partitions that are known which one is held against. Batches know no cycle."""
+    if partitions.every == "batch":
+        return Earlier(oldest_first(each for each in known.values() if each.first < part.first)[-RECENT:])
+    recent, likewise = comparable(sorted(known), part.partition, partitions)
+    return Earlier([known[key] for key in recent], [known[key] for key in likewise])
+
+
+def explain(
+    spec: ModelSpec, part: ValidatedPartition, before: Earlier, feeds: Mapping[str, Feed], moved: Collection[str]
+) -> Cause:
+    """The likelier cause of what is seen in a partition. `feeds` are by partition; one that is missing is unknown."""
+    history = History([observed(each) for each in before.recent], [observed(each) for each in before.likewise])
+    here, *lately = [feeds.get(each.partition, Feed()) for each in (part, *before.recent)]
+    return find_cause(observed(part), history, (here, lately), moved, spec.target, spec.quality.row_count_ratio[0])
 
 
 def find_cause(

@@ -6,6 +6,7 @@ import base64
 import math
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -134,24 +135,28 @@ def courses(
     marked: Mapping[str, Sequence[bool]],
     upright: Sequence[int] = (),
     title: str = "",
+    crossed: Mapping[str, Sequence[bool]] = MappingProxyType({}),
 ) -> str:
-    """Several figures over partitions, oldest first, with a dot where one is marked; dotted lines at `upright`."""
+    """Several figures over partitions, oldest first, with dots and crosses on them; dotted lines at `upright`."""
     drawn = {name: [_finite(value) for value in line] for name, line in lines.items()}
     known = [value for line in drawn.values() for value in line if value is not None]
     ticks = _ticks(min(known, default=0), max(known, default=1))
     left, right, top, bottom = 72, WIDTH - 32, 52, 252
     step = (right - left) / (len(labels) or 1)
     x, y = (lambda index: left + step * (index + 0.5)), _scale(ticks[0], ticks[-1], bottom, top)
+    none = [False] * len(labels)
     parts = _y_axis(ticks, left, right, top, bottom)
     parts += [_line(x(place), top, x(place), bottom, INK, 1.5, 'stroke-dasharray="2 3"') for place in upright]
     for place, (name, line) in enumerate(drawn.items()):
         colour, row, column = LINES[place % len(LINES)], place // 4, place % 4
         parts += _path([(x(i), y(value)) for i, value in enumerate(line) if value is not None], colour)
+        at = [(i, x(i), y(value)) for i, value in enumerate(line) if value is not None]
         parts += [
-            f'<circle cx="{x(i):.1f}" cy="{y(value):.1f}" r="3.5" fill="{colour}" stroke="{CARD}"/>'
-            for i, value in enumerate(line)
-            if value is not None and marked.get(name, [False] * len(line))[i]
+            f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3.5" fill="{colour}" stroke="{CARD}"/>'
+            for i, across, down in at
+            if marked.get(name, none)[i]
         ]
+        parts += [_cross(across, down, colour) for i, across, down in at if crossed.get(name, none)[i]]
         under, over = left + 140 * column, bottom + 46 + 18 * row
         parts += [_line(under, over, under + 18, over, colour, 3), _text(under + 24, over + 4, _short(name, 16))]
     every = math.ceil(len(labels) / 6) or 1
@@ -161,6 +166,12 @@ def courses(
         if index % every == 0
     ]
     return _card(bottom + 46 + 18 * math.ceil(len(lines) / 4), title, parts)
+
+
+def _cross(across: float, down: float, colour: str) -> str:
+    arm = 5
+    path = f"M{across - arm:.1f} {down - arm:.1f}l{2 * arm} {2 * arm}m0 {-2 * arm}l{-2 * arm} {2 * arm}"
+    return f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="2.2"/>'
 
 
 def steps(points: Sequence[tuple[float, float]], title: str = "") -> str:

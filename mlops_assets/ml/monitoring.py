@@ -59,6 +59,11 @@ class DriftReport(Value):
     cause: Cause | None = None
 
     @property
+    def moved(self) -> list[str]:
+        """The columns beyond their thresholds, heaviest first."""
+        return [effect.column for effect in self.columns if effect.beyond]
+
+    @property
     def is_broken_feed(self) -> bool:
         """Whether what moved the data was most likely the feed."""
         return self.cause is not None and self.cause.likely == "upstream"

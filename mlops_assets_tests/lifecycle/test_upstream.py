@@ -154,4 +154,4 @@ def test_batches_are_held_against_those_whose_rows_came_before_theirs_whatever_t
     last = records.get(ValidatedPartition, "toy", "validated_features", "a-12")
     recent, likewise = known._before(last)
     named = [part.partition for part in recent if not part.partition.startswith("2024")]
-    assert (named, likewise) == (["b-9", "b-10", "a-11"], [])
+    assert (named, likewise) == (["b-9", "b-10", "a-11"], ())

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 
 from mlops_assets.ml.backtest import History, Replay, Step, replay
+from mlops_assets.ml.causes import Feed
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.policies import POLICIES
-from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.profiles import profile
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
 
@@ -54,7 +55,7 @@ def lives(frames, **changes):
                 table_version=0,
                 files={month: month},
                 content=month,
-                profile=Profile(rows=len(rows), columns={}),
+                profile=profile(rows, ["kind", "price", "wind", "sales"]),
             )
         )
 
@@ -69,6 +70,11 @@ def lives(frames, **changes):
 def growing():
     """Sales that grow from month to month, so that a model ages."""
     return {month: frame(month, worse=6.0 * place) for place, month in enumerate(MONTHS)}
+
+
+def without_wind(month, **changes):
+    rows = frame(month, **changes)
+    return rows.assign(wind=rows["wind"].where(rows.index >= 0.7 * len(rows)))
 
 
 def told(step):
@@ -138,8 +144,52 @@ def test_a_training_that_fails_is_told_and_changes_nothing(growing):
     assert lived.steps[-1].version is not None
 
 
-def step(place, *, alarm):
-    return Step(partition=str(place), first=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(weeks=place), alarm=alarm)
+def test_a_broken_feed_is_called_so_on_its_day_by_the_policy_that_looks_at_causes(growing):
+    broken = {**growing, "2024-06": without_wind("2024-06", worse=30.0)}
+    gain, always = (replay(lives(broken), declared(), POLICIES[name]) for name in ("gain", "always"))
+    assert [step.partition for step in gain.blamed] == ["2024-06-01"]
+    assert "wind is missing in 70.0% of the rows" in gain.blamed[0].sentence
+    assert not gain.blamed[0].trained
+    assert always.blamed == ()
+
+
+def test_a_fault_that_lasts_is_called_so_each_time_and_no_measure_for_those_after_it(growing):
+    lasting = {month: without_wind(month, worse=6.0 * MONTHS.index(month)) for month in MONTHS[5:7]}
+    lived = replay(lives({**growing, **lasting}), declared(), POLICIES["gain"])
+    assert [step.partition for step in lived.blamed] == ["2024-06-01", "2024-07-01"]
+
+
+def test_before_there_is_a_version_no_cause_is_told_of(growing):
+    early = {**growing, "2024-03": without_wind("2024-03", worse=12.0)}
+    assert replay(lives(early), declared(), POLICIES["gain"]).blamed == ()
+
+
+def test_a_leap_with_files_of_another_name_is_upstream_and_without_them_it_cannot_be_told(growing):
+    leapt = {**growing, "2024-06": frame("2024-06", shift=40.0)}
+    usual, other = Feed(producer=("shop-#.csv",)), Feed(producer=("export-#.csv",))
+    feeds = {f"{month}-01": other if month == "2024-06" else usual for month in MONTHS}
+    assert replay(lives(leapt), declared(), POLICIES["gain"]).blamed == ()
+    told = replay(lives(leapt, feeds=feeds), declared(), POLICIES["gain"])
+    assert [step.partition for step in told.blamed] == ["2024-06-01"]
+
+
+def test_another_delivery_of_a_partition_is_looked_at_anew(growing):
+    history = lives(growing)
+    before = replay(history, declared(), POLICIES["never"])
+    other = lives({**growing, "2024-08": frame("2024-08", worse=90.0)}, kept=history.kept)
+    other.parts[-1] = other.parts[-1].model_copy(update={"delivery": "corrected"})
+    frames = {**growing, "corrected": frame("2024-08", worse=90.0)}
+    other.read = lambda wanted, columns: pd.concat([frames[part.delivery] for part in wanted], ignore_index=True)[
+        slice(None) if columns is None else list(columns)
+    ]
+    after = replay(other, declared(), POLICIES["never"])
+    assert after.steps[:-1] == before.steps[:-1]
+    assert after.steps[-1].measured.value > before.steps[-1].measured.value + 40
+
+
+def step(place, *, alarm=False, verdict=None):
+    first = datetime(2024, 1, 1, tzinfo=UTC) + timedelta(weeks=place)
+    return Step(partition=str(place), first=first, alarm=alarm, verdict=verdict)
 
 
 def lasting(*alarms):
@@ -152,6 +202,27 @@ def test_an_alarm_is_true_soon_after_a_change_and_counted_once_while_it_lasts():
     assert lasting(False, False, False, True, True, False, False, True).alarms([change], within=2) == (1, 1)
     assert lasting(True, False).alarms([], within=2) == (0, 1)
     assert lasting(False, False, True, True).alarms([change], within=0) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("days", "counted"),
+    [([], (0, 2)), ([8], (1, 1)), ([14], (1, 1)), ([15, 22], (1, 1)), ([8, 9, 28], (2, 0)), ([21], (0, 2))],
+)
+def test_a_partition_is_rightly_called_a_broken_feed_where_it_holds_a_day_of_a_known_fault(days, counted):
+    verdicts = ("WAIT", "FIX_UPSTREAM", "RETRAIN", "FIX_UPSTREAM")
+    steps = tuple(step(place, verdict=verdict) for place, verdict in enumerate(verdicts))
+    lived = Replay(model="toy", policy="x", metric="mae", better="lower", steps=steps, trainings=())
+    assert lived.faults([datetime(2024, 1, day, tzinfo=UTC) for day in days]) == counted
+
+
+def test_a_day_before_all_partitions_falls_into_none_of_them():
+    lived = lasting(True, True)
+    assert [lived.place(datetime(2024, 1, 1, tzinfo=UTC) + timedelta(days=days)) for days in (-1, 0, 7, 99)] == [
+        -1,
+        0,
+        1,
+        1,
+    ]
 
 
 def test_what_was_not_judged_has_no_mean():

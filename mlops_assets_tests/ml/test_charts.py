@@ -132,6 +132,13 @@ def test_courses_draw_a_line_for_each_and_a_dot_where_one_is_marked():
     assert charts.courses([], {}, {}).endswith("</svg>")
 
 
+def test_courses_bear_a_cross_where_one_is_known_and_crossed():
+    lines = {"one": [1.0, None, math.nan, 4.0], "flat": [2.0, 2.0, 2.0, 2.0]}
+    plain = charts.courses(list("abcd"), lines, {})
+    crossed = charts.courses(list("abcd"), lines, {}, crossed={"one": [False, True, True, True]})
+    assert crossed.count("<path") == plain.count("<path") + 1
+
+
 figures = st.none() | st.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 1000)
 odd = st.sampled_from([math.nan, math.inf, -math.inf])
 moments = st.builds(
