@@ -214,6 +214,31 @@ def ledger(
 
 
 @app.command()
+def restore(
+    model: Annotated[str, typer.Argument(help="A model whose alias champion somebody moved in MLflow.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+) -> None:
+    """Put MLflow's alias champion back on the version that was released, and write down who did."""
+    from datetime import UTC, datetime
+    from getpass import getuser
+
+    from mlops_assets import settings
+    from mlops_assets.lifecycle.releasing import restore as put_back
+    from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+    from mlops_assets.resources.registry import Registry
+    from mlops_assets.resources.tracking import TrackingUnavailableError
+
+    console = Console()
+    try:
+        kept = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
+        registry = Registry(root=settings.home(), tracking_uri=settings.tracking_uri())
+        said = put_back(model, getuser(), reason, kept, registry, lambda: datetime.now(UTC))
+    except (BrokenLedgerError, LedgerUnavailableError, TrackingUnavailableError, settings.SecretInUriError) as error:
+        _refuse(console, error)
+    console.print(escape(said), soft_wrap=True)
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults

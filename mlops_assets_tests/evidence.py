@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
+from mlops_assets.ml.ledger import Entry, Link, reigns
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.retraining import TrainingFacts
 from mlops_assets.ml.training import Candidate, Manifest
 from mlops_assets.ml.validation import ValidatedPartition
@@ -160,3 +162,18 @@ FIRST = TrainingFacts(
     cpu_seconds=1.0,
     candidate="run-0",
 )
+
+
+def champion(candidate: Candidate, version: int = 2, considered: Candidate | None = None) -> Champion:
+    """The record of a version that holds a candidate, released by hand."""
+    wish = Entry(kind="released", model="toy", version=version, who="ada", why="By hand.", when=datetime.now(UTC))
+    [reign] = reigns([Link.after(None, wish)], "toy")
+    return Champion(
+        model="toy",
+        version=version,
+        candidate=candidate.model_sha256,
+        mlflow_run_id=candidate.mlflow_run_id,
+        reign=reign,
+        considered=(considered or candidate).model_sha256,
+        sentence="By hand.",
+    )

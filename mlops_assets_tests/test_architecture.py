@@ -70,7 +70,15 @@ def test_each_model_has_sensors_for_what_arrives_and_all_else_looks_at_all_model
     arrivals = {f"{spec.name}_new_data" for spec in declared()}
     sensors = {sensor.name: sensor for sensor in definitions.sensors}
     assert arrivals <= set(sensors)
-    of_all = {"new_labels", "retrain_on_decision", "performance_drop", "overdue", "raise_alerts", "deliver_alerts"}
+    of_all = {
+        "new_labels",
+        "retrain_on_decision",
+        "watch_champions",
+        "performance_drop",
+        "overdue",
+        "raise_alerts",
+        "deliver_alerts",
+    }
     assert of_all <= set(sensors)
     assert not [name for name in set(sensors) - arrivals if any(spec.name in name for spec in declared())]
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}

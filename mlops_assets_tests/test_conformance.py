@@ -30,6 +30,7 @@ ASSETS = {
     "trained_model",
     "evaluation_report",
     "registered_version",
+    "champion",
     "drift_report",
     "predictions",
     "performance_report",

@@ -159,7 +159,7 @@ with dg.DagsterInstance.get() as prepared:
     for month in toy.MONTHS[:4]:
         toy.deliver(workshop.landing, month)
     before_a_champion = ["raw_data", "validated_features", "quarantined_rows", "trained_model", "evaluation_report"]
-    assert workshop.run(toy.MONTHS[:3], [*before_a_champion, "registered_version"]).success
+    assert workshop.run(toy.MONTHS[:3], [*before_a_champion, "registered_version", "champion"]).success
     assert workshop.run(toy.MONTHS[3:4]).success
 assert {"evidently", "mlflow"} <= set(sys.modules)
 """

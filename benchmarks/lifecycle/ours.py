@@ -30,7 +30,7 @@ weeks = [f"{START + pd.Timedelta(weeks=week):%Y-%m-%d}" for week in (0, WEEKS - 
 with dg.DagsterInstance.from_config(str(home / "dagster")) as instance:
     span = {"dagster/asset_partition_range_start": weeks[0], "dagster/asset_partition_range_end": weeks[1]}
     names = ("raw_data", "validated_features", "quarantined_rows")
-    names += ("trained_model", "evaluation_report", "registered_version")
+    names += ("trained_model", "evaluation_report", "registered_version", "champion")
     history = job.execute_in_process(
         instance=instance, tags=span, asset_selection=[dg.AssetKey(["world", name]) for name in names]
     )

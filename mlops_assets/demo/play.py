@@ -20,7 +20,7 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.planning import DECISION
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion, RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.validation import QuarantinedPartition
 from mlops_assets.resources.records import Records
@@ -147,7 +147,7 @@ def _line(records: Records, model: str, delivery: str, runs: Sequence[Ran], bad:
 
 def _broke(ran: Ran) -> bool:
     """Whether something failed that is neither a refused delivery nor a candidate kept out by its gates."""
-    return bool(ran.crashed or set(ran.failed) - {VALIDATION, GATE, "registered_version"})
+    return bool(ran.crashed or set(ran.failed) - {VALIDATION, GATE, "registered_version", "champion"})
 
 
 def _count_rows(line: Line, records: Records, ran: Ran) -> None:
@@ -177,7 +177,10 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
         )
         line.notes += [str(result) for result in report.gates if not result.passed]
     if "registered_version" in made and (version := records.get(RegisteredVersion, model, "registered_version")):
-        line.version = f"v{version.version}, {'champion' if version.became_champion else 'challenger'}"
+        serves = records.get(Champion, model, "champion")
+        line.version = (
+            f"v{version.version}, {'champion' if serves and serves.version == version.version else 'challenger'}"
+        )
     line.notes += [_short(why) for asset, why in ran.failed.items() if asset != GATE or ran.crashed]
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import dagster as dg
 
 from mlops_assets.lifecycle.alerting import alerting, deliver_alerts, raise_alerts
+from mlops_assets.lifecycle.champion import champion, watch_champions
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.label_arrivals import new_labels
@@ -20,10 +21,11 @@ from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
-STAGES = (data, validation, labels, training, evaluation, registration, monitoring, performance, retraining)
+STAGES = (data, validation, labels, training, evaluation, registration, champion, monitoring, performance, retraining)
 WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
     new_labels,
     retrain_on_decision,
+    watch_champions,
     performance_drop,
     overdue,
     raise_alerts,

@@ -30,7 +30,7 @@ from mlops_assets.ml.planning import (
     plan,
     unlearned,
 )
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import FileSource, ModelSpec
 from mlops_assets.ml.training import Candidate, in_window
@@ -39,6 +39,7 @@ from mlops_assets.ml.windows import Windows
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Look
 from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import CHAMPION
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 FILES_EVERY, DATABASE_EVERY = 5, 30
@@ -179,8 +180,7 @@ def _by_hand(spec: ModelSpec, records: Records, memory: Memory) -> frozenset[str
 
 
 def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen: Look) -> State:
-    registered = records.get(RegisteredVersion, spec.name, "registered_version")
-    champion = registered is not None and (registered.became_champion or registered.previous_champion is not None)
+    champion = records.get(Champion, spec.name, CHAMPION) is not None
     return State(
         found=seen.versions,
         held=data_versions(instance, spec, RAW),

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandera.pandas as pandera
 
 NO_CHAMPION = (
-    "no version that has been champion was fitted without these rows. Materialize trained_model, evaluation_report "
-    "and registered_version first."
+    "no version that has been champion was fitted without these rows. Materialize trained_model, evaluation_report, "
+    "registered_version and champion first."
 )
 
 

@@ -1,4 +1,4 @@
-"""`registered_version`: the candidate's number in the registry, and whether it serves. It refuses by itself."""
+"""`registered_version`: the candidate's number in the registry, as challenger. It refuses by itself."""
 
 from typing import Any
 
@@ -10,17 +10,17 @@ from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
-from mlops_assets.ml.registration import Decision, RegisteredVersion, decide, refusal
+from mlops_assets.ml.registration import RegisteredVersion, refusal
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
-from mlops_assets.resources.registry import CHALLENGER, CHAMPION, Registry, Version
+from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 DECIDES = {"evaluation", "gates", "registration"}
 
 
 def registration(spec: ModelSpec) -> dg.Definitions:
-    """The step that cannot be taken back, and that a failed gate therefore stops however the run was started."""
+    """The version of a candidate, which a failed gate stops however the run was started."""
 
     @dg.asset(
         **describe(spec, "registration", "mlflow"),
@@ -34,7 +34,7 @@ def registration(spec: ModelSpec) -> dg.Definitions:
         registry: Registry,
         tracking: Tracking,
     ) -> dg.MaterializeResult[RegisteredVersion]:
-        """The candidate's number in the registry: challenger, or champion when it beats the one that serves."""
+        """The candidate's number in the registry, as challenger: whether it serves is decided by the next asset."""
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
         try:
@@ -55,29 +55,16 @@ def registration(spec: ModelSpec) -> dg.Definitions:
 def _register(
     spec: ModelSpec, candidate: Candidate, report: EvaluationReport, run_id: str, registry: Registry
 ) -> RegisteredVersion:
-    """The candidate's version, made if there is none, and champion if that is decided."""
-    champion = registry.champion(spec.name)
-    previous = champion.number if champion else None
+    """The candidate's version, made if there is none."""
     tags = {**pictures.metric_tag(report), "dagster_run_id": run_id}
     version = registry.register(candidate, tags, report.sentence)
-    decision = _decision(spec, report, previous, version)
-    if decision.champion:
-        version = registry.promote(version, instead_of=previous)
     return RegisteredVersion(
         model=spec.name,
         version=version.number,
         candidate=candidate.model_sha256,
         mlflow_run_id=version.mlflow_run_id,
-        became_champion=decision.champion,
-        previous_champion=version.previous_champion if decision.champion else previous,
-        sentence=f"{spec.name} v{version.number} is registered. {decision.sentence}",
+        sentence=f"{spec.name} v{version.number} is registered. {report.sentence}",
     )
-
-
-def _decision(spec: ModelSpec, report: EvaluationReport, previous: int | None, version: Version) -> Decision:
-    if previous == version.number:
-        return Decision(champion=True, sentence="It is champion already.")
-    return decide(report, previous, spec)
 
 
 def _refused(spec: ModelSpec, reason: str, candidate: Candidate, report: EvaluationReport) -> dg.Failure:
@@ -101,12 +88,8 @@ def _metadata(
     return {
         "summary": dg.MetadataValue.text(record.sentence),
         "version": record.version,
-        "alias": CHAMPION if record.became_champion else CHALLENGER,
         "registered_version": dg.MetadataValue.url(registry.url(spec.name, record.version)),
         "registered_model": dg.MetadataValue.url(registry.url(spec.name)),
-        "previous_champion": dg.MetadataValue.text(
-            f"v{record.previous_champion}" if record.previous_champion else "none"
-        ),
         f"{metric}_over_versions": dg.MetadataValue.md(markdown(svg, f"{metric} over versions")),
         **{name: value for name, value in report.figures.items() if name in {metric, "skill"}},
     }

@@ -14,12 +14,13 @@ from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.arrivals import Clock, utc_now
 from mlops_assets.lifecycle.endings import REQUEST, ended_at, ending
 from mlops_assets.ml.planning import DECISION, TRAINING, UNFINISHED, attempts, pause
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import CHAMPION
 
 EVERY_SECONDS = 10
 SAID = 20
@@ -58,7 +59,7 @@ def retrain_on_decision(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> d
         asset_selection=dg.AssetSelection.assets(*trained),
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Trains, judges and registers, once a decision, where a model's newest decision says RETRAIN.",
+        description="Trains, judges, registers and releases where a model's newest decision says RETRAIN, once each.",
     )
     def look(context: dg.SensorEvaluationContext, records: dg.ResourceParam[Records]) -> dg.SensorResult:
         """Look at the newest decision of every model."""
@@ -129,15 +130,15 @@ def _nothing_to_do(spec: ModelSpec, decision: RetrainingDecision, asked: Asked |
     candidate = records.get(Candidate, spec.name, "trained_model")
     if candidate is None or candidate.mlflow_run_id == decision.evidence.latest:
         return None
-    if asked and not _registered(candidate, records):
+    if asked and not _decided(candidate, records):
         return None
     return f"{decision.partition}: it has been trained since RETRAIN was decided"
 
 
-def _registered(candidate: Candidate, records: Records) -> bool:
-    """Whether a candidate became a version: without one, the run that trained it may have died on the way there."""
-    found = records.get(RegisteredVersion, candidate.model, "registered_version")
-    return found is not None and found.candidate == candidate.model_sha256
+def _decided(candidate: Candidate, records: Records) -> bool:
+    """Whether it was decided if a candidate serves: if not, the run that trained it may have died on the way there."""
+    found = records.get(Champion, candidate.model, CHAMPION)
+    return found is not None and found.considered == candidate.model_sha256
 
 
 def _asking(spec: ModelSpec, decision: RetrainingDecision, asking: Asked) -> Look:

@@ -18,7 +18,7 @@ from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.planning import DECISION
 from mlops_assets.ml.policies import policy
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.retraining import RetrainingDecision, TrainingFacts, Verdict
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec
@@ -26,7 +26,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import Record, Records
-from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.registry import CHAMPION, Registry
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
 CURRENT = "champion_stands_on_current_data"
@@ -84,10 +84,11 @@ def _code_version(spec: ModelSpec) -> str:
 
 
 def _learned(spec: ModelSpec, records: Records) -> Learned:
+    champion = records.get(Champion, spec.name, CHAMPION)
     return Learned(
         candidate=records.get(Candidate, spec.name, "trained_model"),
         report=records.get(EvaluationReport, spec.name, "evaluation_report"),
-        registered=records.get(RegisteredVersion, spec.name, "registered_version"),
+        champion=champion.mlflow_run_id if champion else None,
     )
 
 
@@ -102,8 +103,8 @@ def _champion(spec: ModelSpec, registry: Registry) -> Candidate:
         raise dg.Failure(f"Nothing was decided: {error}", allow_retries=False) from error
     if champion is None:
         raise dg.Failure(
-            f"{spec.name} has no champion, so there is nothing to decide: materialize trained_model, evaluation_report "
-            "and registered_version first.",
+            f"{spec.name} has no champion, so there is nothing to decide: materialize trained_model, "
+            "evaluation_report, registered_version and champion first.",
             allow_retries=False,
         )
     return champion

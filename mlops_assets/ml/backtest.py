@@ -28,7 +28,7 @@ from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
 from mlops_assets.ml.monitoring import DriftReport, Subject, judge, needs_retraining, predictions
 from mlops_assets.ml.performance import Answered, PerformanceReport, PredictedPartition, Yardsticks, measure
-from mlops_assets.ml.registration import RegisteredVersion, decide, refusal
+from mlops_assets.ml.registration import decide, refusal
 from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
 from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
 from mlops_assets.ml.training import (
@@ -355,7 +355,7 @@ class Life:
         if promoted:
             self.versions += 1
             self.champion = Version(self.versions, Trained(candidate, made.fitted))
-        self.newest = Learned(candidate, report, self._registered(candidate, champion) if promoted else None)
+        self.newest = Learned(candidate, report, candidate.mlflow_run_id if promoted else None)
         self.trainings = self._evidence().trainings
         return {"trained": True, "became_champion": promoted, "note": refused or ""}
 
@@ -378,17 +378,6 @@ class Life:
         rows = holdout.frame[holdout.within(partitions)]
         said = answers(self.spec.task, champion.fitted.pipeline, rows, champion.candidate.inputs)
         return Contender(number, partitions, said, champion.candidate.classes)
-
-    def _registered(self, candidate: Candidate, previous: int | None) -> RegisteredVersion:
-        return RegisteredVersion(
-            model=self.spec.name,
-            version=self.versions,
-            candidate=candidate.model_sha256,
-            mlflow_run_id=candidate.mlflow_run_id,
-            became_champion=True,
-            previous_champion=previous,
-            sentence="",
-        )
 
 
 def replay(

@@ -9,7 +9,6 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.metrics import METRICS
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
-from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import Evidence, PartitionFacts, TrainingFacts
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
@@ -21,11 +20,11 @@ PARTITIONS, TRAININGS = 36, 50
 
 @dataclass(frozen=True)
 class Learned:
-    """The newest training, as far as it came; nothing where there was none."""
+    """The newest training, as far as it came, and the MLflow run of the version that serves."""
 
     candidate: Candidate | None = None
     report: EvaluationReport | None = None
-    registered: RegisteredVersion | None = None
+    champion: str | None = None
 
     @property
     def latest(self) -> str | None:
@@ -34,13 +33,12 @@ class Learned:
 
     def facts(self) -> TrainingFacts | None:
         """What it cost and how the candidate did, None where it was not judged."""
-        candidate, report, registered = self.candidate, self.report, self.registered
+        candidate, report = self.candidate, self.report
         if candidate is None or report is None or report.mlflow_run_id != candidate.mlflow_run_id:
             return None
         holdout = report.metrics.get(report.metric)
         if holdout is None:
             return None
-        promoted = registered is not None and registered.mlflow_run_id == candidate.mlflow_run_id
         judged = candidate.manifest.holdout_partitions[-1]
         return TrainingFacts(
             partition=judged,
@@ -48,7 +46,7 @@ class Learned:
             fitted=len(candidate.manifest.fitted_partitions),
             holdout=holdout,
             gain=report.champion.gain if report.champion else None,
-            became_champion=promoted and registered is not None and registered.became_champion,
+            became_champion=self.champion == candidate.mlflow_run_id,
             cpu_seconds=candidate.cpu_seconds,
             candidate=candidate.mlflow_run_id,
             baseline=report.baseline[report.metric].value if report.metric in report.baseline else None,

@@ -20,6 +20,7 @@ from mlops_assets.ml.spec import Name, Value
 
 Kind = Literal["adopted", "released", "rolled_back", "confirmed", "lost", "restored", "approved", "refused", "waived"]
 CROWNING = frozenset({"adopted", "released", "rolled_back"})
+MOVING = CROWNING | {"restored"}
 GENESIS = "0" * 64
 Said = Annotated[str, StringConstraints(min_length=1, strip_whitespace=True)]
 Moment = Annotated[AwareDatetime, AfterValidator(lambda when: when.astimezone(UTC))]
@@ -28,9 +29,9 @@ Moment = Annotated[AwareDatetime, AfterValidator(lambda when: when.astimezone(UT
 class Entry(Value):
     """One thing that was done with a version of a model.
 
-    `adopted`, `released` and `rolled_back` make it champion, in the place of `previous`; `confirmed` says that the
-    registry followed the entry `answers`; a `lost` release came after another one; `restored` put the registry's alias
-    back. `evidence` names what was known by its SHA-256.
+    `adopted`, `released` and `rolled_back` make it champion, in the place of `previous`; `restored` puts the registry's
+    alias back on the champion. `confirmed` says that the registry has followed the entry `answers`. A `lost` release
+    came after another one. `evidence` names what was known, by its SHA-256.
     """
 
     kind: Kind
@@ -148,6 +149,36 @@ def champion(links: Iterable[Link], model: str) -> Reign | None:
     """Who reigns now; None while nobody does."""
     found = reigns(links, model)
     return found[-1] if found else None
+
+
+def unconfirmed(links: Iterable[Link], model: str) -> Link | None:
+    """The newest entry that moves the alias, while the registry is not known to have followed it."""
+    own = [link for link in links if link.model == model]
+    moved = [link for link in own if link.entry.kind in MOVING]
+    confirmed = {link.entry.answers for link in own if link.entry.kind == "confirmed"}
+    return moved[-1] if moved and moved[-1].sequence not in confirmed else None
+
+
+def misplaced(reign: Reign | None, holder: int | None, model: str) -> str | None:
+    """How the registry's alias, on version `holder`, is not where the ledger says, and what to do; None where it is."""
+    if holder == (reign.version if reign else None):
+        return None
+    if reign is None:
+        return (
+            f"v{holder} of {model} holds the registry's alias champion, and was never released: somebody set it by "
+            f"hand. Take the alias away in MLflow, then materialize {model}/champion."
+        )
+    has = f"is on v{holder}" if holder else "is gone"
+    if reign.confirmed is None:
+        return (
+            f"v{reign.version} of {model} is champion by entry {reign.sequence} of the ledger, and the registry's "
+            f"alias {has}: it has not followed yet. The next look of the sensor watch_champions tries again."
+        )
+    return (
+        f"The registry's alias champion of {model} {has}, and the champion is v{reign.version}, by {reign.who} since "
+        f"{reign.since:%Y-%m-%d %H:%M:%S} UTC (entry {reign.sequence} of the ledger): somebody moved it by hand. "
+        f"`mlops-assets restore {model} --reason ...` puts it back."
+    )
 
 
 def champion_at(links: Sequence[Link], model: str, time: datetime) -> Reign | None:

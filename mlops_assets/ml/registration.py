@@ -4,19 +4,33 @@ from __future__ import annotations
 
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import Comparison, EvaluationReport, GateResult
+from mlops_assets.ml.ledger import Reign
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.training import Candidate
 
 
 class RegisteredVersion(Value):
-    """A numbered version in the registry, the candidate it holds, and the alias it was given and why."""
+    """A numbered version in the registry, and the candidate it holds."""
 
     model: str
     version: int
     candidate: str
     mlflow_run_id: str
-    became_champion: bool
-    previous_champion: int | None
+    sentence: str
+
+
+class Champion(Value):
+    """The version that serves, by which entry of the ledger, and what was decided about `considered`, the newest one.
+
+    `candidate` and `considered` are models by their SHA-256.
+    """
+
+    model: str
+    version: int
+    candidate: str
+    mlflow_run_id: str
+    reign: Reign
+    considered: str
     sentence: str
 
 
@@ -77,7 +91,7 @@ def decide(report: EvaluationReport, champion: int | None, spec: ModelSpec) -> D
     if against.champion_version != champion:
         return _stays(
             f"it was compared with v{against.champion_version}, and the champion is v{champion} now. "
-            "Materialize evaluation_report and registered_version again."
+            "Materialize evaluation_report, registered_version and champion again."
         )
     gain = against.gain.value
     if gain > 0 and gain >= margin:

@@ -1,10 +1,9 @@
-"""The registry of versions: MLflow's, with what it lacks: one version a candidate, one winner of a race, a history."""
+"""The registry of versions: MLflow's, with what it lacks: one version a candidate, and a history of champions."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -53,9 +52,8 @@ class Version(Value):
 class Registry(dg.ConfigurableResource):
     """Versions in the MLflow registry, with their Candidate records as blobs under `root`.
 
-    MLflow's aliases know no compare-and-set, so that of two racing writers the worse could win: registration and
-    promotion take turns by a lock under `root` (for a root on an object store: on this machine only), look again
-    once they hold it, and look once more after writing.
+    Registrations take turns by a lock under `root` (for a root on an object store: on this machine only), look again
+    once they hold it, and look once more after writing. Who is champion is decided in the ledger.
     """
 
     root: str
@@ -75,32 +73,27 @@ class Registry(dg.ConfigurableResource):
             self._link(candidate, version)
         return version
 
-    def promote(self, version: Version, instead_of: int | None) -> Version:
-        """Make `version` champion, and write down that it is.
+    def crown(self, model: str, number: int, previous: int | None) -> None:
+        """Put the alias champion on a version, and write on it which champion it is; done again it changes nothing.
 
-        Raises RegistryConflictError when the champion is neither `instead_of`, with which it was compared, nor already
-        this version.
+        Whether it may is decided in the ledger (lifecycle/releasing.py), whose turn the caller holds: MLflow's aliases
+        know no compare-and-set.
         """
-        model = version.model
-        with self._turn(model):
-            holder = self._aliases(model).get(CHAMPION)
-            if holder not in {instead_of, version.number}:
-                raise RegistryConflictError(
-                    f"{model}: v{version.number} was to follow champion v{instead_of}, and the champion is v{holder} "
-                    "now. Materialize evaluation_report and registered_version again."
-                )
-            if holder != version.number:
-                self._tag(version, PREVIOUS, "" if holder is None else str(holder))
-                self._set_alias(model, CHAMPION, version.number)
-            if holder != version.number or self._version(model, version.number).reign is None:
-                others = [known.reign or 0 for known in self.versions(model) if known.number != version.number]
-                self._tag(version, REIGN, str(1 + max(others, default=0)))
-            return self._version(model, version.number)
+        version = self.version(model, number)
+        before = max((known.reign or 0 for known in self.versions(model) if known.number != number), default=0)
+        if (version.reign or 0) <= before:
+            self._tag(version, PREVIOUS, "" if previous is None else str(previous))
+            self._tag(version, REIGN, str(before + 1))
+        self._set_alias(model, CHAMPION, number)
+
+    def holder(self, model: str) -> int | None:
+        """The number on which the alias champion is, whoever put it there."""
+        return self._aliases(model).get(CHAMPION)
 
     def champion(self, model: str) -> Version | None:
         """The version that serves, None while there is none."""
-        number = self._aliases(model).get(CHAMPION)
-        return None if number is None else self._version(model, number)
+        number = self.holder(model)
+        return None if number is None else self.version(model, number)
 
     def versions(self, model: str) -> tuple[Version, ...]:
         """Every version of a model, in ascending order."""
@@ -124,9 +117,8 @@ class Registry(dg.ConfigurableResource):
 
     def reference_for(self, model: str, partition: str) -> tuple[Version, Candidate] | None:
         """The newest version that has been champion and was not fitted on `partition`."""
-        holder = self._aliases(model).get(CHAMPION)
-        reigned = [version for version in self.versions(model) if version.reign or version.number == holder]
-        for version in sorted(reigned, key=lambda found: found.reign or math.inf, reverse=True):
+        reigned = [version for version in self.versions(model) if version.reign]
+        for version in sorted(reigned, key=lambda found: found.reign or 0, reverse=True):
             candidate = self.candidate(version)
             if partition not in candidate.manifest.fitted_partitions:
                 return version, candidate
@@ -209,7 +201,8 @@ class Registry(dg.ConfigurableResource):
         with self._mlflow(f"link {candidate.model_uri}") as client:
             client.set_logged_model_tags(model_id, {MODEL_VERSIONS: entry})
 
-    def _version(self, model: str, number: int) -> Version:
+    def version(self, model: str, number: int) -> Version:
+        """One version of a model."""
         with self._mlflow(f"give {model} v{number}") as client:
             return _read(client.get_model_version(model, str(number)))
 

@@ -59,6 +59,7 @@ def test_a_declaration_becomes_the_assets_of_its_model():
             "trained_model",
             "evaluation_report",
             "registered_version",
+            "champion",
             "drift_report",
             "predictions",
             "performance_report",

@@ -59,7 +59,7 @@ HEAVY = (
     "sklearn.compose",
     "sklearn.ensemble",
 )
-LEARNED = ["raw_data", *PARTITIONED, "trained_model", "evaluation_report", "registered_version"]
+LEARNED = ["raw_data", *PARTITIONED, "trained_model", "evaluation_report", "registered_version", "champion"]
 CHEAP: dict[str, Any] = {
     "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 5}},
     "evaluation": {"metric": "mae", "replicates": 50},

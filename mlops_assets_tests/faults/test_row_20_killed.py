@@ -49,6 +49,7 @@ def test_every_step_was_killed_in_the_middle(trials):
         "trained_model",
         "evaluation_report",
         "registered_version",
+        "champion",
     }
     assert len(trials) >= KILLS
 

@@ -37,6 +37,7 @@ BEFORE_A_CHAMPION = (
     "trained_model",
     "evaluation_report",
     "registered_version",
+    "champion",
 )
 
 

@@ -23,7 +23,7 @@ from mlops_assets_tests import late, toy
 from mlops_assets_tests.sinks import http_sink
 
 CANARIES = ("canary-iban-4711", "canary-town-nowhere", "canary-name-ada", "canary-town-elsewhere")
-TRAINED = ("trained_model", "evaluation_report", "registered_version")
+TRAINED = ("trained_model", "evaluation_report", "registered_version", "champion")
 DATA = {"raw", "tables", "landing", "labels"}
 
 

@@ -13,7 +13,6 @@ from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evaluation import Comparison
 from mlops_assets.ml.evidence import Learned, Watched, depth, gather
 from mlops_assets.ml.policies import policy
-from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets_tests import evidence
 
@@ -91,18 +90,11 @@ class Life:
         better = self.version == 1 or self.world_of(day) != self.world
         candidate = evidence.candidate(run=f"run-{self.version}", holdout=(self.key(day),))
         against = None if self.version == 1 else self.against(better)
-        registered = RegisteredVersion(
-            model="toy",
-            version=self.version,
-            candidate=candidate.model_sha256,
-            mlflow_run_id=candidate.mlflow_run_id,
-            became_champion=better,
-            previous_champion=None,
-            sentence="By hand.",
+        self.learned = Learned(
+            candidate, evidence.report(candidate, WITHIN, champion=against), candidate.mlflow_run_id if better else None
         )
-        self.learned = Learned(candidate, evidence.report(candidate, WITHIN, champion=against), registered)
         self.records.put("toy", "trained_model", candidate)
-        self.records.put("toy", "registered_version", registered)
+        self.records.put("toy", "champion", evidence.champion(candidate, self.version))
         self.world = self.world_of(day) if better else self.world
 
     def against(self, better: bool) -> Comparison:

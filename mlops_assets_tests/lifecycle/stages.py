@@ -8,9 +8,11 @@ import dagster as dg
 import pandas as pd
 import pyarrow as pa
 
+from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.evaluation import VALIDATED, evaluation
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.training import training
+from mlops_assets.ml.planning import TRAINING
 from mlops_assets.ml.profiles import profile
 from mlops_assets.ml.spec import digest_of
 from mlops_assets.ml.validation import ValidatedPartition
@@ -56,8 +58,8 @@ def validated(workshop: Workshop) -> Workshop:
 
 def run(workshop: Workshop, *assets: str) -> dg.ExecuteInProcessResult:
     """Materialize assets from `trained_model` on (all by default) in one run, on what has been validated."""
-    stages = dg.Definitions.merge(*(stage(workshop.spec) for stage in (training, evaluation, registration)))
-    chosen = assets or ("trained_model", "evaluation_report", "registered_version")
+    stages = dg.Definitions.merge(*(stage(workshop.spec) for stage in (training, evaluation, registration, champion)))
+    chosen = assets or TRAINING
     return dg.materialize(
         list(stages.assets),
         instance=workshop.instance,

@@ -19,7 +19,7 @@ from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.toy import Workshop
 
 ROWS = ["raw_data", "validated_features", "quarantined_rows", "raw_labels", "labels"]
-MODEL = ["trained_model", "evaluation_report", "registered_version"]
+MODEL = ["trained_model", "evaluation_report", "registered_version", "champion"]
 REPORT = ["predictions", "performance_report"]
 LATER = ("2024-04", "2024-05", "2024-06")
 

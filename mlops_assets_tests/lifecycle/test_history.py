@@ -9,14 +9,14 @@ from mlops_assets.ml.backtest import replay
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.policies import POLICIES
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import late, toy
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05")
 WORK = ("raw_data", "validated_features", "quarantined_rows", "predictions", "performance_report")
 JUDGED = {"metric": "mae", "replicates": 50}
-TRAIN = ("trained_model", "evaluation_report", "registered_version")
+TRAIN = ("trained_model", "evaluation_report", "registered_version", "champion")
 
 
 def test_a_back_test_lives_through_what_the_lifecycle_has_done(workshop):
@@ -38,7 +38,7 @@ def test_a_back_test_lives_through_what_the_lifecycle_has_done(workshop):
     assert newest.fitted == len(candidate.manifest.fitted_partitions)
     assert newest.holdout == report.metrics["mae"]
     assert newest.gain == report.champion.gain
-    assert newest.became_champion == records.get(RegisteredVersion, "toy", "registered_version").became_champion
+    assert newest.became_champion == (records.get(Champion, "toy", "champion").candidate == candidate.model_sha256)
     measured = records.get(PerformanceReport, "toy", "performance_report", "2024-05-01")
     assert (step.version, step.measured) == (measured.version, measured.measured)
     assert step.baseline == pytest.approx(measured.baseline)

@@ -26,7 +26,7 @@ def shop(tmp_path_factory):
     with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, {})
         arrive(shop, {month: toy.rows(month) for month in FITTED})
-        assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version")).success
+        assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version", "champion")).success
         arrive(shop, {"2024-04": toy.rows("2024-04"), "2024-05": moved("2024-05"), "2024-06": toy.rows("2024-06")})
         yield shop
 

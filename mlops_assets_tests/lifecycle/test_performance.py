@@ -118,7 +118,7 @@ def test_after_a_promotion_predictions_say_which_version_they_are_of_and_which_t
     run(shop)
     second = registry.versions("toy")[-1]
     if registry.champion("toy").number == before:
-        registry.promote(second, instead_of=before)
+        registry.crown("toy", second.number, before)
     assert MAY + "-01" in registry.candidate(second).manifest.fitted_partitions
     assert shop.run(["2024-06"], WATCHING).success
     june = record(shop, PredictedPartition, "predictions", "2024-06")

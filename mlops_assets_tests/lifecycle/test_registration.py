@@ -1,34 +1,15 @@
-"""`registered_version`, on real MLflow and Dagster: it refuses by itself, registers once, promotes by the margin."""
+"""`registered_version`, on real MLflow and Dagster: it refuses by itself, and registers once."""
 
 import json
-
-import pytest
 
 from mlops_assets.lifecycle.endings import ending_of
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import RegisteredVersion
-from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import Registry
 from mlops_assets_tests import toy
-from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run, validate, validated
-from mlops_assets_tests.toy import Workshop
+from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run, validated
 
 NOBODY = "http://127.0.0.1:9"
-WEAK = {"path": "sklearn.dummy.DummyRegressor"}
-GOOD = {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 20}}
-
-
-class DownAfterRegistering(Registry):
-    """A registry that takes the version and then goes away."""
-
-    def promote(self, version, instead_of):
-        """Ask where nobody listens."""
-        return Registry(root=self.root, tracking_uri=NOBODY).promote(version, instead_of)
-
-
-def redeclared(shop, **changes):
-    """The same home with fields of the declaration replaced."""
-    return Workshop(shop.home, shop.instance, {**shop.changes, **changes})
 
 
 def record(shop, kind=RegisteredVersion, asset="registered_version"):
@@ -39,15 +20,13 @@ def versions(shop):
     return shop.resources["registry"].versions("toy")
 
 
-def test_the_first_candidate_that_clears_its_gates_becomes_champion(workshop):
+def test_a_candidate_that_clears_its_gates_becomes_a_version_and_no_champion(workshop):
     shop = validated(workshop())
-    result = run(shop)
+    result = run(shop, "trained_model", "evaluation_report", "registered_version")
     assert result.success
-    found = record(shop)
-    assert (found.version, found.became_champion, found.previous_champion) == (1, True, None)
-    assert shop.resources["registry"].champion("toy").number == 1
+    assert record(shop).version == 1
+    assert shop.resources["registry"].champion("toy") is None
     shown = metadata(result, "registered_version")
-    assert (shown["version"], shown["alias"], shown["previous_champion"]) == (1, "champion", "none")
     assert shown["registered_version"].endswith("/#/models/toy/versions/1")
     assert shown["mae_over_versions"].startswith("![mae over versions]")
 
@@ -87,62 +66,20 @@ def test_the_same_candidate_twice_is_one_version(workshop):
     assert run(shop, "registered_version").success
     assert len(versions(shop)) == 1
     assert record(shop).version == first.version
-    assert shop.resources["registry"].champion("toy").reign == 1
 
 
-def test_a_process_killed_between_registration_and_promotion_ends_in_the_same_state(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    candidate = record(shop, Candidate, "trained_model")
-    shop.resources["registry"].register(candidate)
-    assert run(shop, "registered_version").success
-    assert [version.number for version in versions(shop)] == [1]
-    assert shop.resources["registry"].champion("toy").number == 1
-    assert record(shop).became_champion
-
-
-@pytest.mark.parametrize(("made", "left"), [(Registry, 0), (DownAfterRegistering, 1)])
-def test_an_mlflow_that_does_not_answer_is_an_outage_and_the_next_run_finishes(workshop, made, left):
+def test_an_mlflow_that_does_not_answer_is_an_outage_and_the_next_run_finishes(workshop):
     shop = validated(workshop())
     assert run(shop, "trained_model", "evaluation_report").success
     registry = shop.resources["registry"]
-    uri = registry.tracking_uri if left else NOBODY
-    shop.resources["registry"] = made(root=registry.root, tracking_uri=uri)
+    shop.resources["registry"] = Registry(root=registry.root, tracking_uri=NOBODY)
     result = run(shop, "registered_version")
     assert ending_of(shop.instance, result.dagster_run) == "outage"
     assert "The registration of toy is not finished: MLflow at http://127.0.0.1:9 did not" in failure(result)
-    assert len(registry.versions("toy")) == left
+    assert registry.versions("toy") == ()
     shop.resources["registry"] = registry
     assert run(shop, "registered_version").success
-    assert registry.champion("toy").number == 1
-
-
-@pytest.mark.parametrize(("margin", "alias"), [(0.0, "champion"), (1e6, "challenger")])
-def test_a_later_candidate_must_beat_the_champion_by_the_margin(workshop, margin, alias):
-    shop = validated(workshop(registration={"margin": margin}, estimator=WEAK, gates=[]))
-    assert run(shop).success
-    validate(shop, toy.MONTHS[3])
-    shop = redeclared(shop, estimator=GOOD)
-    result = run(shop)
-    assert result.success
-    shown = metadata(result, "registered_version")
-    assert (shown["version"], shown["alias"], shown["previous_champion"]) == (2, alias, "v1")
-    assert shop.resources["registry"].champion("toy").number == (2 if alias == "champion" else 1)
-    assert "on the same 300 rows" in record(shop).sentence
-
-
-def test_a_comparison_with_yesterdays_champion_does_not_promote(workshop):
-    shop = validated(workshop(estimator=WEAK, gates=[]))
-    assert run(shop).success
-    validate(shop, toy.MONTHS[3])
-    shop = redeclared(shop, estimator=GOOD)
-    assert run(shop, "trained_model", "evaluation_report").success
-    candidate = record(shop, Candidate, "trained_model")
-    rival = shop.resources["registry"].register(candidate.model_copy(update={"model_sha256": "e" * 64}))
-    shop.resources["registry"].promote(rival, instead_of=1)
-    assert run(shop, "registered_version").success
-    assert not record(shop).became_champion
-    assert "compared with v1, and the champion is v2 now" in record(shop).sentence
+    assert [version.number for version in versions(shop)] == [1]
 
 
 def test_versions_remember_the_metric_that_the_picture_over_versions_shows(workshop):

@@ -15,7 +15,6 @@ import pytest
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
-from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle.dying_ticks import POINTS
 
@@ -62,19 +61,10 @@ class Ticks:
         """A candidate came out of a training."""
         self.records.put("toy", "trained_model", evidence.candidate(run=run))
 
-    def register(self, run="run-1"):
-        """A candidate was trained, judged and registered."""
+    def release(self, run="run-1"):
+        """A candidate was trained, judged, registered and released."""
         self.train(run)
-        version = RegisteredVersion(
-            model="toy",
-            version=2,
-            candidate=evidence.candidate(run=run).model_sha256,
-            mlflow_run_id=run,
-            became_champion=True,
-            previous_champion=1,
-            sentence="",
-        )
-        self.records.put("toy", "registered_version", version)
+        self.records.put("toy", "champion", evidence.champion(evidence.candidate(run=run)))
 
     def end(self, asked, how):
         """The run that was asked for ends: `failed`, `canceled` or `success`."""
@@ -276,12 +266,12 @@ def test_a_verdict_without_a_version_settles_a_decision(ticks):
 
 
 @pytest.mark.parametrize("how", ["failed", "canceled"])
-def test_a_version_registered_by_hand_settles_what_its_run_did_not(ticks, how):
+def test_a_version_released_by_hand_settles_what_its_run_did_not(ticks, how):
     ticking = ticks(*DRIFTED)
     [asked] = ticking.tick()
     ticking.end(asked, how)
     assert ticking.tick() == []
-    ticking.register()
+    ticking.release()
     ticking.now += timedelta(hours=1)
     assert ticking.tick() == []
     assert ticking.said == "toy: 2024-02-01: it has been trained since RETRAIN was decided."
@@ -291,7 +281,7 @@ def test_a_version_registered_by_hand_settles_what_its_run_did_not(ticks, how):
 def test_the_version_of_an_older_candidate_settles_nothing(ticks):
     ticking = ticks(*DRIFTED)
     [asked] = ticking.tick()
-    ticking.register()
+    ticking.release()
     ticking.records.put("toy", "trained_model", evidence.candidate("d" * 64, run="run-2"))
     ticking.end(asked, "failed")
     assert ticking.tick() == []
@@ -328,7 +318,7 @@ def test_the_next_decision_asks_anew(ticks):
     assert second.run_key != first.run_key
 
 
-def test_the_run_that_is_asked_for_trains_judges_and_registers_and_decides_nothing(ticks):
+def test_the_run_that_is_asked_for_trains_judges_registers_releases_and_decides_nothing(ticks):
     shop = ticks(*DRIFTED).shop
     sensor = shop.definitions.resolve_sensor_def("retrain_on_decision")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
@@ -336,7 +326,7 @@ def test_the_run_that_is_asked_for_trains_judges_and_registers_and_decides_nothi
     context = dg.build_sensor_context(instance=shop.instance, sensor_name="retrain_on_decision", **wired)
     [asked] = sensor.evaluate_tick(context).run_requests
     names = [key.path[-1] for key in asked.asset_selection]
-    assert names == ["trained_model", "evaluation_report", "registered_version"]
+    assert names == ["trained_model", "evaluation_report", "registered_version", "champion"]
 
 
 def test_reports_against_a_version_that_no_longer_serves_do_not_count(ticks):

@@ -161,7 +161,7 @@ def test_a_correction_that_validation_refuses_makes_nothing_stale(workshop):
 
 def test_a_training_whose_labels_were_late_is_dated_by_the_rows_at_hand_and_stays_so(workshop, tmp_path):
     labelling, rows = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
-    model = ("trained_model", "evaluation_report", "registered_version")
+    model = ("trained_model", "evaluation_report", "registered_version", "champion")
     shop = late.open_shop(workshop, tmp_path, retraining={"policy": "every_n", "every": 3})
 
     def come(*months):

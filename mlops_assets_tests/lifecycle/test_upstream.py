@@ -37,7 +37,7 @@ def shop(tmp_path_factory):
     with instance_at(folder) as instance:
         shop = Workshop(folder / "home", instance, {})
         arrive(shop, {month: toy.rows(month) for month in FITTED})
-        assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version")).success
+        assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version", "champion")).success
         yield shop
 
 
@@ -133,7 +133,7 @@ def test_each_partition_of_a_run_over_several_knows_the_code_that_made_it(shop):
 def test_personal_data_are_no_evidence(workshop):
     private = workshop(contract="mlops_assets_tests.lifecycle.test_upstream.Anonymous")
     arrive(private, {month: toy.rows(month) for month in FITTED})
-    assert private.run(FITTED, ("trained_model", "evaluation_report", "registered_version")).success
+    assert private.run(FITTED, ("trained_model", "evaluation_report", "registered_version", "champion")).success
     arrive(private, {"2024-05": without_wind("2024-05").assign(kind="B")})
     judge(private, "2024-05")
     cause = reported(private, "2024-05").cause

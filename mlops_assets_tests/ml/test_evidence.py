@@ -6,7 +6,6 @@ import pytest
 
 from mlops_assets.ml.evidence import PARTITIONS, TRAININGS, Learned, Watched, depth, gather, remembered, stale
 from mlops_assets.ml.policies import policy
-from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.ml import decided
 
@@ -19,18 +18,6 @@ def facts(*months, drift=(), performance=()):
         {each.partition: each for each in performance},
     )
     return {each.partition[:7]: each for each in watched.facts()}
-
-
-def registered(run="run-1", became_champion=True):
-    return RegisteredVersion(
-        model="toy",
-        version=2,
-        candidate="c" * 64,
-        mlflow_run_id=run,
-        became_champion=became_champion,
-        previous_champion=1,
-        sentence="By hand.",
-    )
 
 
 def test_a_partition_that_nothing_is_known_of_is_known_by_its_rows_only():
@@ -71,21 +58,21 @@ def test_how_good_it_was_comes_with_how_much_is_known():
 def test_a_training_is_known_by_what_it_cost_and_how_it_did(became):
     candidate = evidence.candidate(cpu_seconds=2.5)
     report = evidence.report(candidate, champion=evidence.comparison(0.5))
-    found = Learned(candidate, report, registered(became_champion=became)).facts()
+    found = Learned(candidate, report, "run-1" if became else "run-0").facts()
     assert (found.partition, found.fitted, found.cpu_seconds) == ("2024-03-01", 2, 2.5)
     assert (found.gain.value, found.holdout.value, found.became_champion) == (0.5, 3.0, became)
 
 
 def test_a_candidate_whose_gates_kept_it_out_was_trained_all_the_same():
     candidate = evidence.candidate(run="run-2")
-    found = Learned(candidate, evidence.report(candidate), registered(run="run-1")).facts()
+    found = Learned(candidate, evidence.report(candidate), "run-1").facts()
     assert (found.candidate, found.became_champion) == ("run-2", False)
 
 
 def test_a_candidate_that_was_not_judged_is_no_training_yet():
     candidate = evidence.candidate(run="run-2")
     earlier = evidence.report(evidence.candidate(run="run-1"))
-    assert Learned(candidate, earlier, registered()).facts() is None
+    assert Learned(candidate, earlier, "run-2").facts() is None
     assert Learned(candidate, evidence.report(candidate, metrics={})).facts() is None
     assert Learned().facts() is None
 
@@ -93,7 +80,7 @@ def test_a_candidate_that_was_not_judged_is_no_training_yet():
 def test_a_training_is_remembered_once_as_it_was_known_last():
     candidate = evidence.candidate()
     before = Learned(candidate, evidence.report(candidate)).facts()
-    after = Learned(candidate, evidence.report(candidate), registered()).facts()
+    after = Learned(candidate, evidence.report(candidate), "run-1").facts()
     assert remembered([before], after) == (after,)
     assert remembered([after], None) == (after,)
     other = after.model_copy(update={"candidate": "run-2"})
@@ -134,7 +121,7 @@ def trained(place, run="run-1", holdout=None):
     """A training on which the labels of ten months back were the newest, which became champion."""
     last = MONTHS[place - LATE if holdout is None else holdout]
     candidate = evidence.candidate(run=run, holdout=(f"{last}-01",))
-    return Learned(candidate, evidence.report(candidate, champion=evidence.comparison(0.5)), registered(run))
+    return Learned(candidate, evidence.report(candidate, champion=evidence.comparison(0.5)), run)
 
 
 def seen(spec, place, learned, before, at_hand):

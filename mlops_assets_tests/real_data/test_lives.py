@@ -146,7 +146,7 @@ def test_rain_is_foretold_from_months_cut_out_of_a_zip_sorted_by_station(real_da
             "2013-03-01",
         ]
         assert [ran.failed for ran in runs] == [{}, {}, {}]
-        assert set(trained.made) == {"trained_model", "evaluation_report", "registered_version"}
+        assert set(trained.made) == {"trained_model", "evaluation_report", "registered_version", "champion"}
         assert counts(house, "rain") == (18_354, 18_352, 2)
         assert {column for column, _ in broken(house, "rain")} == {"Cloud9am", "Cloud3pm"}
         assert report(house, "rain").figures["roc_auc"] > 0.85

@@ -69,38 +69,15 @@ def test_a_model_without_versions_has_no_champion_and_no_reference(registry):
     assert registry.reference_for("toy", "2024-01-01") is None
 
 
-def test_promotion_is_written_down_with_whom_it_followed(registry):
-    first, second = registry.register(numbered(1)), registry.register(numbered(2))
-    first = registry.promote(first, instead_of=None)
-    second = registry.promote(second, instead_of=1)
+def test_a_crowned_version_is_champion_and_says_whom_it_followed(registry):
+    for number in (1, 2):
+        registry.crown("toy", registry.register(numbered(number)).number, number - 1 or None)
+    first, second = registry.versions("toy")
     assert (first.reign, first.previous_champion) == (1, None)
     assert (second.reign, second.previous_champion) == (2, 1)
     assert registry.champion("toy") == second
-    assert registry.promote(second, instead_of=1) == second
-
-
-def test_a_decision_against_another_champion_than_todays_is_refused(registry):
-    versions = [registry.register(numbered(number)) for number in (1, 2, 3)]
-    registry.promote(versions[0], instead_of=None)
-    registry.promote(versions[1], instead_of=1)
-    with pytest.raises(RegistryConflictError, match="v3 was to follow champion v1, and the champion is v2 now"):
-        registry.promote(versions[2], instead_of=1)
-    assert registry.champion("toy").number == 2
-
-
-def test_of_racing_promoters_one_wins_and_the_others_are_told(registry):
-    versions = [registry.register(numbered(number)) for number in range(1, 7)]
-
-    def race(version):
-        try:
-            return registry.promote(version, instead_of=None).number
-        except RegistryConflictError:
-            return None
-
-    with ThreadPoolExecutor(6) as pool:
-        won = [number for number in pool.map(race, versions) if number]
-    assert won == [registry.champion("toy").number]
-    assert sum(version.reign is not None for version in registry.versions("toy")) == 1
+    registry.crown("toy", 2, 1)
+    assert registry.versions("toy") == (first, second)
 
 
 def test_racing_registrations_of_one_candidate_make_one_version(registry):
@@ -110,12 +87,13 @@ def test_racing_registrations_of_one_candidate_make_one_version(registry):
     assert len(registry.versions("toy")) == 1
 
 
-def test_a_promotion_cut_off_after_the_alias_is_completed_by_the_next(registry):
-    version = registry.register(numbered(1))
+def test_an_alias_moved_by_hand_makes_no_version_a_reference(registry):
+    registry.register(numbered(1))
     client(registry).set_registered_model_alias("toy", CHAMPION, "1")
     assert registry.champion("toy").reign is None
+    assert registry.reference_for("toy", "2024-03-01") is None
+    registry.crown("toy", 1, None)
     assert registry.reference_for("toy", "2024-03-01")[0].number == 1
-    assert registry.promote(version, instead_of=None).reign == 1
 
 
 def test_the_reference_is_the_newest_champion_that_was_not_fitted_on_the_partition(registry):
@@ -123,7 +101,7 @@ def test_the_reference_is_the_newest_champion_that_was_not_fitted_on_the_partiti
     for number, keys in enumerate(fitted, start=1):
         version = registry.register(numbered(number, fitted=keys))
         if number < 4:
-            registry.promote(version, instead_of=number - 1 or None)
+            registry.crown("toy", version.number, number - 1 or None)
     assert [
         (found[0].number if (found := registry.reference_for("toy", key)) else None)
         for key in ("2024-04-01", "2024-03-01", "2024-02-01", "2024-01-01")
@@ -131,15 +109,15 @@ def test_the_reference_is_the_newest_champion_that_was_not_fitted_on_the_partiti
 
 
 def test_a_champion_fitted_on_every_partition_is_no_reference(registry):
-    registry.promote(registry.register(numbered(1, fitted=("2024-01-01",))), instead_of=None)
+    registry.crown("toy", registry.register(numbered(1, fitted=("2024-01-01",))).number, None)
     assert registry.reference_for("toy", "2024-01-01") is None
 
 
 def test_a_version_made_champion_again_reigns_again(registry):
     first, second = registry.register(numbered(1)), registry.register(numbered(2))
-    registry.promote(first, instead_of=None)
-    registry.promote(second, instead_of=1)
-    assert registry.promote(first, instead_of=2).reign == 3
+    for number, previous in ((first.number, None), (second.number, 1), (first.number, 2)):
+        registry.crown("toy", number, previous)
+    assert registry.champion("toy").reign == 3
     assert registry.reference_for("toy", "2024-03-01")[0].number == 1
 
 
@@ -164,7 +142,8 @@ def test_links_lead_to_the_version(registry, monkeypatch):
 
 
 def test_the_history_is_kept_in_tags_that_a_person_can_read(registry):
-    version = registry.promote(registry.register(numbered(1)), instead_of=None)
+    registry.crown("toy", registry.register(numbered(1)).number, None)
+    version = registry.champion("toy")
     assert version.tags[REIGN] == "1"
     assert version.tags[PREVIOUS] == ""
 
