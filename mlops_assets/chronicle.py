@@ -1,16 +1,32 @@
-"""`mlops-assets ledger`: what was done with a model's versions, as a person reads it in a terminal."""
+"""`mlops-assets ledger`, `restore` and `rollback`: what was done with a model's versions, and what a person does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
+from getpass import getuser
 
 from rich.box import SIMPLE_HEAD
 from rich.markup import escape
 from rich.table import Table
 
+from mlops_assets import settings
+from mlops_assets.lifecycle import releasing
 from mlops_assets.ml.ledger import CROWNING, Link
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.registry import Registry, RegistryConflictError
+from mlops_assets.resources.tracking import TrackingUnavailableError
 
 DIGEST = 12
+REFUSALS = (
+    BrokenLedgerError,
+    CorruptBytesError,
+    LedgerUnavailableError,
+    RegistryConflictError,
+    TrackingUnavailableError,
+    settings.SecretInUriError,
+)
 
 
 def table(links: Iterable[Link]) -> Table:
@@ -34,3 +50,27 @@ def table(links: Iterable[Link]) -> Table:
             style="bold" if entry.kind in CROWNING else None,
         )
     return shown
+
+
+def restore(model: str, why: str) -> str:
+    """Put MLflow's alias back where the ledger says, in the name of whoever types it; what was done."""
+    return releasing.restore(model, getuser(), why, ledger_here(), _registry(), _now)
+
+
+def roll_back(model: str, to: int | None, why: str) -> str:
+    """Go back to an earlier champion, in the name of whoever types it; what was done."""
+    reign = releasing.roll_back(model, to, getuser(), why, ledger_here(), _registry(), _now)
+    return f"v{reign.version} of {model} is champion again, instead of v{reign.previous} (entry {reign.sequence})."
+
+
+def ledger_here() -> Ledger:
+    """The ledger that the environment names."""
+    return Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
+
+
+def _registry() -> Registry:
+    return Registry(root=settings.home(), tracking_uri=settings.tracking_uri())
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

@@ -193,22 +193,20 @@ def ledger(
     ] = False,
 ) -> None:
     """Show what was done with the versions of models: who released what, when, why, and on what evidence."""
-    from mlops_assets import settings
-    from mlops_assets.chronicle import table
-    from mlops_assets.resources.ledger import Ledger, LedgerUnavailableError
+    from mlops_assets import chronicle
 
     console = Console()
     try:
-        kept = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
+        kept = chronicle.ledger_here()
         if broken := kept.verify():
             _refuse(console, f"The ledger is broken: {broken}")
         links = kept.links(model)
-    except (LedgerUnavailableError, settings.SecretInUriError) as error:
+    except chronicle.REFUSALS as error:
         _refuse(console, error)
     if verify:
         console.print(f"The ledger is whole: {len(links)} entries{f' of {model}' if model else ''}.")
     elif links:
-        console.print(table(links))
+        console.print(chronicle.table(links))
     else:
         console.print(f"The ledger has no entry{f' of {model}' if model else ''}.")
 
@@ -219,21 +217,29 @@ def restore(
     reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
 ) -> None:
     """Put MLflow's alias champion back on the version that was released, and write down who did."""
-    from datetime import UTC, datetime
-    from getpass import getuser
-
-    from mlops_assets import settings
-    from mlops_assets.lifecycle.releasing import restore as put_back
-    from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
-    from mlops_assets.resources.registry import Registry
-    from mlops_assets.resources.tracking import TrackingUnavailableError
+    from mlops_assets import chronicle
 
     console = Console()
     try:
-        kept = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
-        registry = Registry(root=settings.home(), tracking_uri=settings.tracking_uri())
-        said = put_back(model, getuser(), reason, kept, registry, lambda: datetime.now(UTC))
-    except (BrokenLedgerError, LedgerUnavailableError, TrackingUnavailableError, settings.SecretInUriError) as error:
+        said = chronicle.restore(model, reason)
+    except chronicle.REFUSALS as error:
+        _refuse(console, error)
+    console.print(escape(said), soft_wrap=True)
+
+
+@app.command()
+def rollback(
+    model: Annotated[str, typer.Argument(help="A model whose champion is to go.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+    to: Annotated[int | None, typer.Option(help="An earlier champion; the one before this when not given.")] = None,
+) -> None:
+    """Make an earlier champion serve again, at once and without training, and write down who did."""
+    from mlops_assets import chronicle
+
+    console = Console()
+    try:
+        said = chronicle.roll_back(model, to, reason)
+    except chronicle.REFUSALS as error:
         _refuse(console, error)
     console.print(escape(said), soft_wrap=True)
 

@@ -8,13 +8,17 @@ import pytest
 from typer.testing import CliRunner
 
 from mlops_assets.cli import app
+from mlops_assets.lifecycle.releasing import Release, release
 from mlops_assets.ml.alerts import Alert, name_of
 from mlops_assets.ml.ledger import Entry
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel
 from mlops_assets.resources.ledger import Ledger
+from mlops_assets.resources.registry import Registry
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
+from mlops_assets_tests.evidence import candidate
+from mlops_assets_tests.lifecycle.stages import empty_database
 from mlops_assets_tests.sinks import http_sink
 
 
@@ -184,3 +188,27 @@ def test_the_ledger_is_shown_and_verified(type_in, tmp_path):
     status, shown = type_in("ledger", "--verify")
     assert status == 1
     assert "The ledger is broken: entry 1 is missing: the ledger ends before it, and entry 2 was anchored." in shown
+
+
+def test_a_champion_is_rolled_back_and_an_alias_restored_by_commands_that_say_what_they_did(type_in, tmp_path):
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "mlflow.db").write_bytes(empty_database())
+    registry = Registry(root=str(home), tracking_uri=f"sqlite:///{home}/mlflow.db")
+    kept = Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger")
+    for number in (1, 2):
+        registry.register(candidate(sha256=f"{number:064d}", run=f"run-{number}"))
+        said = {"who": "ada", "why": "It is better.", "evidence": {}, "judged_against": number - 1 or None}
+        release(Release(model="toy", version=number, **said), kept, registry, lambda: datetime.now(UTC))
+    assert type_in("rollback", "toy", "--reason", "Worse") == (
+        0,
+        "v1 of toy is champion again, instead of v2 (entry 5).\n",
+    )
+    assert registry.holder("toy") == 1
+    registry._set_alias("toy", "champion", 2)
+    assert type_in("restore", "toy", "--reason", "By accident")[1] == "The alias champion of toy is on v1 again.\n"
+    assert registry.holder("toy") == 1
+    status, said = type_in("rollback", "toy", "--to", 7, "--reason", "x")
+    assert status == 1
+    assert "toy cannot go back to v7: its champion is v1" in said
+    assert type_in("ledger", "--verify") == (0, "The ledger is whole: 8 entries.\n")

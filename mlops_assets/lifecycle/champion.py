@@ -13,7 +13,7 @@ from mlops_assets.lifecycle.releasing import Release, adopt, follow, release
 from mlops_assets.ml.alerts import Alert
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
-from mlops_assets.ml.ledger import Reign, misplaced, reigns
+from mlops_assets.ml.ledger import Reign, deposed, misplaced, reigns
 from mlops_assets.ml.registration import Champion, Decision, RegisteredVersion, decide, refusal
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.training import Candidate
@@ -62,7 +62,8 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
             raise dg.Failure(f"{spec.name} v{version} is not released: {reason}", allow_retries=False)
         try:
             reign = adopt(spec.name, ledger, registry, clock)
-            decision = _decision(spec, evaluation_report, version, reign)
+            past = reigns(ledger.links(spec.name), spec.name)
+            decision = _decision(spec, evaluation_report, version, past)
             if decision.champion:
                 wish = Release(
                     model=spec.name,
@@ -187,11 +188,18 @@ def _refusal(
     return refusal(candidate, report, spec)
 
 
-def _decision(spec: ModelSpec, report: EvaluationReport, version: int, reign: Reign | None) -> Decision:
+def _decision(spec: ModelSpec, report: EvaluationReport, version: int, past: Sequence[Reign]) -> Decision:
     """Whether a version is to be released."""
-    if reign is not None and reign.version == version:
+    holder = past[-1].version if past else None
+    if holder == version:
         return Decision(champion=False, sentence="It is champion already.")
-    return decide(report, reign.version if reign else None, spec)
+    if away := deposed(past, version):
+        sentence = (
+            f"It stays challenger: {away.who} went back from it to v{away.version} ({away.why}). "
+            f"`mlops-assets rollback {spec.name} --to {version}` makes it champion again."
+        )
+        return Decision(champion=False, sentence=sentence)
+    return decide(report, holder, spec)
 
 
 def _evidence(spec: ModelSpec, candidate: Candidate, report: EvaluationReport, blobs: Blobs) -> dict[str, str]:

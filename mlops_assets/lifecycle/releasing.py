@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from mlops_assets.ml.ledger import Entry, Kind, Reign, champion, misplaced, unconfirmed
+from mlops_assets.ml.ledger import Entry, Kind, Reign, champion, misplaced, reigns, unconfirmed
 from mlops_assets.ml.spec import Value
 from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import Registry, RegistryConflictError
@@ -68,6 +68,27 @@ def follow(model: str, ledger: Ledger, registry: Registry, clock: Clock) -> bool
         registry.crown(model, reign.version, reign.previous)
         turn.append(_confirmation(reign, model, moved.sequence, clock))
     return True
+
+
+def roll_back(
+    model: str, to: int | None, who: str, why: str, ledger: Ledger, registry: Registry, clock: Clock
+) -> Reign:
+    """Go back to an earlier champion, by default to the one before this. Raises RegistryConflictError where none is."""
+    with ledger.turn() as turn:
+        past = reigns(turn.links(model), model)
+        now = past[-1].version if past else None
+        target = to if to is not None or not past else past[-1].previous
+        if target is None or target == now or target not in {each.version for each in past}:
+            known = ", ".join(dict.fromkeys(f"v{each.version}" for each in past)) or "none"
+            raise RegistryConflictError(
+                f"{model} cannot go back to {_named(target)}: its champion is {_named(now)}, and it can go back to "
+                f"another version that has been champion. Those are: {known}."
+            )
+        registry.candidate(registry.version(model, target))
+        entry = Entry(kind="rolled_back", model=model, version=target, who=who, why=why, when=clock(), previous=now)
+        turn.append(entry)
+    follow(model, ledger, registry, clock)
+    return _reigning(model, ledger)
 
 
 def restore(model: str, who: str, why: str, ledger: Ledger, registry: Registry, clock: Clock) -> str:

@@ -151,6 +151,12 @@ def champion(links: Iterable[Link], model: str) -> Reign | None:
     return found[-1] if found else None
 
 
+def deposed(history: Iterable[Reign], version: int) -> Reign | None:
+    """The newest rollback from a version to an earlier one: what a person took away, no run of training gives back."""
+    found = [reign for reign in history if reign.kind == "rolled_back" and reign.previous == version]
+    return found[-1] if found else None
+
+
 def unconfirmed(links: Iterable[Link], model: str) -> Link | None:
     """The newest entry that moves the alias, while the registry is not known to have followed it."""
     own = [link for link in links if link.model == model]

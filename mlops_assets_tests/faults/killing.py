@@ -30,7 +30,7 @@ from mlops_assets.lifecycle.common import GOING_ON
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.registration import Champion, RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import Value, digest_of
@@ -42,7 +42,7 @@ from mlops_assets_tests import toy
 
 HISTORY, NEXT = toy.MONTHS[:3], toy.MONTHS[3:4]
 PARTITIONED = {"validated_features": ValidatedPartition, "quarantined_rows": QuarantinedPartition}
-JUDGED = {"evaluation_report": EvaluationReport, "registered_version": RegisteredVersion}
+JUDGED = {"evaluation_report": EvaluationReport, "registered_version": RegisteredVersion, "champion": Champion}
 HEAVY = (
     "dagster_mlflow",
     "dagster_pandera",
@@ -201,7 +201,8 @@ class Life:
 
     def state(self) -> dict[str, Any]:
         """Everything that has been published, read to the last byte and used."""
-        records, registry, blobs = (self.workshop.resources[name] for name in ("records", "registry", "blobs"))
+        outside = ("records", "registry", "blobs", "ledger")
+        records, registry, blobs, ledger = (self.workshop.resources[name] for name in outside)
         deliveries = records.all(Delivery, "toy", "raw_data")
         judged = {asset: records.get(kind, "toy", asset) for asset, kind in JUDGED.items()}
         candidate = records.get(Candidate, "toy", "trained_model")
@@ -215,6 +216,8 @@ class Life:
             "candidate_predicts": candidate and self._predicted(candidate),
             "versions": [version.candidate for version in registry.versions("toy")],
             "aliases": registry._aliases("toy"),
+            "ledger": [[link.entry.kind, link.entry.version] for link in ledger.links("toy")],
+            "ledger_broken": ledger.verify(),
             "champion_predicts": champion and self._predicted(registry.candidate(champion)),
             "drift": sorted(self._drift(records, registry)),
             "measured": sorted(records.all(PerformanceReport, "toy", "performance_report")),

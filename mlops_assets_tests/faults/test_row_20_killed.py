@@ -13,7 +13,7 @@ import pytest
 
 KILLS = int(os.environ.get("MLOPS_KILLS", "12"))
 MODEL = ("candidate", "candidate_predicts", "aliases", "champion_predicts")
-PUBLISHED = ("bytes", "rows", *MODEL, "drift", "judged", "measured", "decided")
+PUBLISHED = ("bytes", "rows", *MODEL, "drift", "judged", "measured", "decided", "ledger", "ledger_broken")
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,7 @@ from dagster._daemon.sensor import execute_sensor_iteration
 from mlops_assets import instance, settings
 from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle.endings import REQUEST
+from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
@@ -52,7 +53,7 @@ TARGET = InProcessWorkspaceLoadTarget(
 @dg.definitions
 def definitions() -> dg.Definitions:
     """The toy model's trainings, and the sensor that asks for them."""
-    stages = dg.Definitions.merge(training(SPEC), evaluation(SPEC), registration(SPEC))
+    stages = dg.Definitions.merge(training(SPEC), evaluation(SPEC), registration(SPEC), champion(SPEC))
     resources_here = resources(settings.home(), settings.tracking_uri())
     return dg.Definitions.merge(stages, dg.Definitions(sensors=[retrain_on_decision([SPEC])], resources=resources_here))
 

@@ -5,7 +5,7 @@ import pytest
 
 from mlops_assets.lifecycle.champion import SERVES
 from mlops_assets.lifecycle.endings import ending_of
-from mlops_assets.lifecycle.releasing import restore
+from mlops_assets.lifecycle.releasing import restore, roll_back
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import Entry, champion
 from mlops_assets.ml.registration import Champion
@@ -263,3 +263,18 @@ def test_a_ledger_that_was_changed_fails_the_check_and_one_that_was_cut_releases
     assert ending_of(first.instance, result.dagster_run) == "verdict"
     assert "its end was cut off, or an old copy of it was put back" in failure(result)
     assert first.resources["registry"].champion("toy").number == 1
+
+
+def test_what_a_person_went_back_from_is_not_released_by_the_next_run(first):
+    assert run(first).success
+    roll_back("toy", None, "grace", "Complaints", first.resources["ledger"], first.resources["registry"], clock)
+    result = run(first, "evaluation_report", CHAMPION)
+    assert result.success
+    assert (record(first).version, first.resources["registry"].champion("toy").number) == (1, 1)
+    assert "grace went back from it to v1 (Complaints)" in record(first).sentence
+    rows = [each.data for each in metadata(result, CHAMPION)["history"].records]
+    assert [(row["version"], row["how"]) for row in rows] == [
+        ("v1", "rolled back"),
+        ("v2", "released"),
+        ("v1", "released"),
+    ]

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from mlops_assets.lifecycle.releasing import LostError, Release, adopt, follow, release, restore
+from mlops_assets.lifecycle.releasing import LostError, Release, adopt, follow, release, restore, roll_back
 from mlops_assets.ml.ledger import champion, unconfirmed
 from mlops_assets.resources.ledger import Ledger
-from mlops_assets.resources.registry import CHAMPION, Registry
+from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
 from mlops_assets_tests.lifecycle.stages import empty_database
@@ -131,3 +131,32 @@ def test_the_time_of_a_release_is_the_clocks(registry, ledger):
     times = iter(NOON + timedelta(minutes=minute) for minute in range(9))
     reign = release(wish(1), ledger, registry, lambda: next(times))
     assert (reign.since, reign.confirmed) == (NOON, NOON + timedelta(minutes=1))
+
+
+def test_a_rollback_makes_the_champion_before_this_serve_again_and_is_on_record(registry, ledger):
+    release(wish(1), ledger, registry, clock)
+    release(wish(2, judged_against=1), ledger, registry, clock)
+    reign = roll_back("toy", None, "grace", "It got worse.", ledger, registry, clock)
+    assert (reign.version, reign.previous, reign.kind, reign.who) == (1, 2, "rolled_back", "grace")
+    assert registry.champion("toy").number == 1
+    assert registry.champion("toy").reign == 3
+    assert roll_back("toy", 2, "grace", "It did not.", ledger, registry, clock).version == 2
+    assert kinds(ledger)[4:] == [("rolled_back", 1), ("confirmed", 1), ("rolled_back", 2), ("confirmed", 2)]
+    with pytest.raises(LostError, match="judged against v1, and the champion is v2 now"):
+        release(wish(3, judged_against=1), ledger, registry, clock)
+
+
+@pytest.mark.parametrize("to", [None, 1, 3, 9])
+def test_there_is_no_way_back_to_what_never_was_champion_or_is_it_now(registry, ledger, to):
+    release(wish(1), ledger, registry, clock)
+    with pytest.raises(RegistryConflictError, match=r"cannot go back to .*: its champion is v1, .* Those are: v1\."):
+        roll_back("toy", to, "ada", "x", ledger, registry, clock)
+    assert kinds(ledger) == [("released", 1), ("confirmed", 1)]
+
+
+def test_a_rollback_whose_registry_is_away_is_not_begun(registry, ledger):
+    release(wish(1), ledger, registry, clock)
+    release(wish(2, judged_against=1), ledger, registry, clock)
+    with pytest.raises(TrackingUnavailableError):
+        roll_back("toy", None, "ada", "x", ledger, away(registry), clock)
+    assert champion(ledger.links(), "toy").version == registry.holder("toy") == 2
