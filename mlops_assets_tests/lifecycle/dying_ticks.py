@@ -27,8 +27,8 @@ from dagster._daemon.sensor import execute_sensor_iteration
 
 from mlops_assets import instance, settings
 from mlops_assets.defs.resources import resources
-from mlops_assets.lifecycle.endings import REQUEST
 from mlops_assets.lifecycle.champion import champion
+from mlops_assets.lifecycle.endings import REQUEST
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
