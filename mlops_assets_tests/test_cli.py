@@ -18,7 +18,7 @@ from mlops_assets.resources.registry import Registry
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
 from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.lifecycle.stages import empty_database
+from mlops_assets_tests.homes import empty_database
 from mlops_assets_tests.sinks import http_sink
 
 

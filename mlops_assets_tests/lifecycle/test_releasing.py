@@ -10,7 +10,7 @@ from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.lifecycle.stages import empty_database
+from mlops_assets_tests.homes import empty_database
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
