@@ -37,7 +37,8 @@ def table(links: Iterable[Link]) -> Table:
     for link in links:
         entry = link.entry
         what = f"v{entry.version} {entry.kind.replace('_', ' ')}"
-        told = [f"instead of v{entry.previous}"] * (entry.previous is not None)
+        how = "instead of" if entry.kind in CROWNING else "judged against"
+        told = [f"{how} v{entry.previous}"] * (entry.previous is not None)
         told += [f"as entry {entry.answers} says"] * (entry.answers is not None)
         shown.add_row(
             str(link.sequence),
