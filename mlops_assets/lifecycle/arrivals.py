@@ -18,6 +18,7 @@ from mlops_assets.lifecycle.common import (
 )
 from mlops_assets.lifecycle.endings import REQUEST, Ending, ended_at, ending, finished_steps
 from mlops_assets.lifecycle.labelled import LABELS, learnable
+from mlops_assets.ml.evidence import had
 from mlops_assets.ml.planning import (
     ATTEMPTS_IN_OUTAGES,
     MONITORING,
@@ -28,7 +29,6 @@ from mlops_assets.ml.planning import (
     State,
     pause,
     plan,
-    unlearned,
 )
 from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.sources import several
@@ -179,8 +179,13 @@ def _by_hand(spec: ModelSpec, records: Records, memory: Memory) -> frozenset[str
     return frozenset(key for key, part in found.items() if part and part.delivery == memory.given_up[key].version)
 
 
+def has_champion(spec: ModelSpec, records: Records) -> bool:
+    """Whether a version serves."""
+    return records.get(Champion, spec.name, CHAMPION) is not None
+
+
 def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen: Look) -> State:
-    champion = records.get(Champion, spec.name, CHAMPION) is not None
+    champion = has_champion(spec, records)
     return State(
         found=seen.versions,
         held=data_versions(instance, spec, RAW),
@@ -194,12 +199,11 @@ def _state(instance: dg.DagsterInstance, spec: ModelSpec, records: Records, seen
 
 def _unlearned(spec: ModelSpec, records: Records) -> list[str]:
     candidate = records.get(Candidate, spec.name, "trained_model")
-    learned = {} if candidate is None else candidate.manifest.deliveries
     found = learnable(spec, records, spec.training.narrowest)
-    if len(found) < spec.training.min_partitions:
+    if len(found.parts) < spec.training.min_partitions:
         return []
-    window = in_window(found, spec.training.narrowest)
-    return unlearned({part.partition: part.delivery for part in window}, learned)
+    window = in_window(found.parts, spec.training.narrowest)
+    return [part.partition for part in window if candidate is None or not had(candidate, part, found.labels)]
 
 
 def batches(instance: dg.DagsterInstance, spec: ModelSpec, seen: Look) -> list[str]:

@@ -119,7 +119,7 @@ class Judging:
         )
         report = report.model_copy(update={"cause": self.upstream.cause(part, report, self.judged)})
         if drawn:
-            self.pages[part.partition] = self._page(report, reference, rows, predicted)
+            self.pages[part.partition] = self._page(report.as_declared(self.spec.drift), reference, rows, predicted)
         self.judged[part.partition] = report
 
     def _page(self, report: DriftReport, reference: Reference, rows: pd.DataFrame, predicted: pd.Series | None) -> str:

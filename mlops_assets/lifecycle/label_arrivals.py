@@ -15,6 +15,7 @@ from mlops_assets.lifecycle.arrivals import (
     Clock,
     after_the_pause,
     batches,
+    has_champion,
     position,
     run_request,
     said,
@@ -32,6 +33,7 @@ from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Look, Stopwatch
 from mlops_assets.resources.landing import UnreachableSourceError
+from mlops_assets.resources.records import Records
 
 EVERY_SECONDS = 15
 SECONDS_A_LOOK = 25  # Dagster ends a look of a sensor after 60, and one model may take 20
@@ -74,7 +76,9 @@ def new_labels(
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts one run for each new or changed delivery of labels of any model, neighbours together.",
     )
-    def look(context: dg.SensorEvaluationContext, deliveries: Deliveries, blobs: Blobs) -> dg.SensorResult:
+    def look(
+        context: dg.SensorEvaluationContext, deliveries: Deliveries, blobs: Blobs, records: dg.ResourceParam[Records]
+    ) -> dg.SensorResult:
         """Look into every source of labels, those first that the last look did not get to."""
         memories = common.remembered(Memories, context.cursor)
         known, settled, begun, seen = dict(memories.models), dict(memories.settled), stopwatch(), []
@@ -82,7 +86,8 @@ def new_labels(
         while waiting and (not seen or stopwatch() - begun < SECONDS_A_LOOK):
             spec = waiting.pop(0)
             memory = known.get(spec.name, Memory())
-            each = _look(context.instance, spec, deliveries, blobs, memory, settled.pop(spec.name, None), clock())
+            before = settled.pop(spec.name, None)
+            each = _look(context.instance, spec, deliveries, blobs, records, memory, before, clock())
             known[spec.name] = each.memory
             settled |= {} if each.settled is None else {spec.name: each.settled}
             seen.append(each)
@@ -106,6 +111,7 @@ def _look(
     spec: ModelSpec,
     deliveries: Deliveries,
     blobs: Blobs,
+    records: Records,
     memory: Memory,
     settled: str | None,
     now: datetime,
@@ -125,7 +131,7 @@ def _look(
     if again := after_the_pause(instance, ended["outage"], now):
         return Seen(spec.name, f"a service did not answer in the last run; the next is at {again} UTC", memory)
     keys = _known_batches(instance, spec, found)
-    decided = plan_labels(spec, _state(instance, spec, found, memory, ended), memory, position(spec, keys))
+    decided = plan_labels(spec, _state(instance, spec, found, memory, ended, records), memory, position(spec, keys))
     requests = tuple(run_request(spec, request) for request in decided.requests)
     left = decided.memory.model_copy(update=seen)
     done = not requests and digest == digest_of(found.versions)
@@ -138,12 +144,14 @@ def _state(
     found: Look,
     memory: Memory,
     ended: Mapping[Ending, tuple[Request, ...]],
+    records: Records,
 ) -> State:
     held = data_versions(instance, spec, RAW_LABELS)
     return State(
         found=found.versions,
         held=held,
         validated=data_versions(instance, spec, VALIDATED),
+        champion=has_champion(spec, records),
         reported=frozenset(data_versions(instance, spec, "predictions")),
         died=ended["died"],
         outages=ended["outage"],

@@ -3,36 +3,58 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import pandas as pd
 
 from mlops_assets.lifecycle.common import VALIDATED
 from mlops_assets.ml.labels import STORED_KNOWN, STORED_LABEL, LabelledPartition, as_target, matured
+from mlops_assets.ml.monitoring import DriftReport, broken_feed
 from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.training import LeftOut
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
 
-LABELS = "labels"
+LABELS, DRIFT = "labels", "drift_report"
 
 
-def learnable(spec: ModelSpec, records: Records, newest: int | None) -> dict[str, ValidatedPartition]:
-    """The `newest` partitions (all when None) that can be learned from: validated, and with labels that have matured.
+class Learnable(NamedTuple):
+    """The partitions that can be learned from, their labels where those come late, and what is left out on the way."""
+
+    parts: dict[str, ValidatedPartition]
+    labels: dict[str, LabelledPartition]
+    left_out: dict[str, LeftOut]
+
+
+def learnable(spec: ModelSpec, records: Records, newest: int | None) -> Learnable:
+    """The `newest` partitions (all when None) that can be learned from: with mature labels, and of a sound feed.
 
     Batches are in no order until they are read: all of them.
     """
     newest = None if spec.partitions.every == "batch" else newest
-    if spec.labels is None:
-        return records.all(ValidatedPartition, spec.name, VALIDATED, newest)
-    found: dict[str, ValidatedPartition] = {}
-    for key in reversed(records.partitions(spec.name, LABELS)):
-        labelled = records.get(LabelledPartition, spec.name, LABELS, key)
+    found = Learnable({}, {}, {})
+    for key in reversed(records.partitions(spec.name, VALIDATED if spec.labels is None else LABELS)):
         part = records.get(ValidatedPartition, spec.name, VALIDATED, key)
-        if labelled and part and labelled.is_of(part) and matured(spec, labelled.labelled, part.rows_out):
-            found[key] = part
-        if len(found) == newest:
+        labelled = records.get(LabelledPartition, spec.name, LABELS, key) if spec.labels else None
+        if part is None or not teaches(spec, part, labelled):
+            continue
+        report = records.get(DriftReport, spec.name, DRIFT, key)
+        if reason := broken_feed(report, part.delivery, spec.drift):
+            found.left_out[key] = LeftOut(delivery=part.delivery, first=part.first, reason=reason)
+            continue
+        found.parts[key] = part
+        found.labels.update({key: labelled} if labelled else {})
+        if len(found.parts) == newest:
             break
     return found
+
+
+def teaches(spec: ModelSpec, part: ValidatedPartition, labelled: LabelledPartition | None) -> bool:
+    """Whether the labels of a partition's rows have matured; where they come with the rows they always have."""
+    if spec.labels is None:
+        return True
+    return labelled is not None and labelled.is_of(part) and matured(spec, labelled.labelled, part.rows_out)
 
 
 def labels_of(spec: ModelSpec, records: Records, partitions: Iterable[str]) -> dict[str, LabelledPartition]:

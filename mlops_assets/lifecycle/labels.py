@@ -14,7 +14,7 @@ from mlops_assets.lifecycle.labelled import LABELS, answers_known
 from mlops_assets.ml import labels as late
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.contracts import load_contract
-from mlops_assets.ml.labels import KNOWN, LABEL, Delivered, LabelledPartition, matured
+from mlops_assets.ml.labels import KNOWN, LABEL, Delivered, Joined, LabelledPartition, matured
 from mlops_assets.ml.reading import UnreadableFileError, read
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
@@ -147,7 +147,19 @@ class Joining:
             table_version=commit.version,
             files=commit.files,
             content=content_digest(joined.table),
+            extends=self._extended(part, delivery, joined),
         )
+
+    def _extended(self, part: ValidatedPartition, delivery: Delivery | None, joined: Joined) -> tuple[str, ...]:
+        """The earlier deliveries of labels of the same rows of which none has changed."""
+        before = self.records.get(LabelledPartition, self.spec.name, LABELS, part.partition)
+        if before is None or delivery is None or before.delivery is None or not before.is_of(part):
+            return ()
+        said = answers_known(self.spec, self.tables, before)[0]
+        now = late.as_target(joined.table.column(late.STORED_LABEL).to_pandas(), self.spec.task)
+        if not late.only_adds(said, now):
+            return ()
+        return tuple(each for each in dict.fromkeys([*before.extends, before.delivery]) if each != delivery.version)
 
     def _before(self, partition: str) -> Any:
         """Key, label and known of the rows that had a label before, None where none had."""

@@ -65,11 +65,12 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
             part = validated_features.get(partition)
             work.look_at(partition, part, drawn=part is newest)
         versions = {partition: report.digest() for partition, report in work.judged.items()}
+        told = {partition: report.as_declared(spec.drift) for partition, report in work.judged.items()}
         metadata = {
             partition: _metadata(report, registry) | _saved(report, work.pages.get(partition), reports)
-            for partition, report in work.judged.items()
+            for partition, report in told.items()
         }
-        checks = [_has_not_drifted(work.judged), _moved_with_the_world(work.judged)]
+        checks = [_has_not_drifted(told), _moved_with_the_world(told)]
         if work.refused:
             for partition, report in work.judged.items():
                 records.put(spec.name, "drift_report", report, partition)

@@ -8,12 +8,15 @@ import dagster as dg
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.common import RAW, VALIDATED
 from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.labelled import LABELS, teaches
+from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.lifecycle.training import STANDS
 from mlops_assets.ml import charts
 from mlops_assets.ml.charts import Moment
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
-from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, gather, stale
+from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, differing, gather, stale
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.planning import DECISION
@@ -118,18 +121,25 @@ def watched(spec: ModelSpec, records: Records) -> Watched:
     def read(kind: type[Record], asset: str) -> dict[str, Record]:
         return records.some(kind, spec.name, asset, newest)
 
+    parts = read(ValidatedPartition, VALIDATED)
+    labels = read(LabelledPartition, LABELS) if spec.labels else {}
     return Watched(
-        validated=read(ValidatedPartition, VALIDATED),
-        drift=read(DriftReport, "drift_report"),
+        validated=parts,
+        drift={key: report.as_declared(spec.drift) for key, report in read(DriftReport, "drift_report").items()},
         performance=read(PerformanceReport, "performance_report"),
+        labels=labels,
+        unlabelled=[key for key, part in parts.items() if not teaches(spec, part, labels.get(key))],
     )
 
 
 def _outdated(instance: dg.DagsterInstance, spec: ModelSpec, candidate: Candidate, records: Records) -> tuple[str, ...]:
-    """The partitions of a candidate of which a corrected delivery is validated now. Only those are read."""
-    suspects = stale(candidate, common.data_versions(instance, spec, RAW))
+    """The partitions of a candidate of which corrected rows or labels are used now. Only what may be is read."""
+    learned = candidate.manifest
+    suspects = differing(learned.deliveries, common.data_versions(instance, spec, RAW))
     parts = records.some(ValidatedPartition, spec.name, VALIDATED, suspects)
-    return stale(candidate, {partition: part.delivery for partition, part in parts.items()})
+    relabelled = differing(learned.labels, common.data_versions(instance, spec, RAW_LABELS)) if spec.labels else ()
+    labels = records.some(LabelledPartition, spec.name, LABELS, relabelled)
+    return stale(candidate, {partition: part.delivery for partition, part in parts.items()}, labels)
 
 
 def _past(before: RetrainingDecision | None, decided: RetrainingDecision) -> dict[str, Verdict]:

@@ -11,7 +11,7 @@ from dagster_shared.record import replace
 
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
-from mlops_assets.lifecycle.labelled import LABELS, labels_of, learnable, rows_with_target
+from mlops_assets.lifecycle.labelled import LABELS, learnable, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import code_version, own_modules
@@ -31,7 +31,9 @@ from mlops_assets.ml.training import (
     fit,
     manifest,
     needed_inputs,
+    reasons,
     splits,
+    summary,
 )
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs
@@ -78,13 +80,12 @@ def training(spec: ModelSpec) -> dg.Definitions:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
         import_what_stores_models()
         try:
-            parts = learnable(spec, records, spec.training.widest)
-            labels = labels_of(spec, records, parts)
-            offered = splits(parts, spec)
+            known = learnable(spec, records, spec.training.widest)
+            offered = splits(known.parts, spec, known.left_out)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
-                choice, fitted, seconds = _fit(spec, offered, labels, tables)
-                made_of = manifest(spec, choice.parts, labels)
+                choice, fitted, seconds = _fit(spec, offered, known.labels, tables)
+                made_of = manifest(spec, choice.parts, known.labels, known.left_out)
                 candidate = _keep(spec, made_of, fitted, seconds, run, blobs, tracking)
         except TrackingUnavailableError as error:
             raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
@@ -174,11 +175,13 @@ def _keep(
 def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[str, Any]:
     made_of = candidate.manifest
     return {
+        "summary": summary(made_of),
         "importance": dg.MetadataValue.md(charts.markdown(_picture(candidate.importance), "importance of each input")),
         "fitted_rows": candidate.fitted_rows,
         "unlabelled_rows": fitted.unlabelled,
         "fitted_partitions": dg.MetadataValue.json(list(made_of.fitted_partitions)),
         "holdout_partitions": dg.MetadataValue.json(list(made_of.holdout_partitions)),
+        "left_out": dg.MetadataValue.json(reasons(made_of.left_out)),
         "mlflow_run": dg.MetadataValue.url(run.url),
         RUN_ID: run.id,
         "model_sha256": candidate.model_sha256,

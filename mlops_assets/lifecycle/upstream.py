@@ -9,7 +9,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle.common import key
 from mlops_assets.ml.causes import Cause, Earlier, Feed, comparable, earlier, explain, feed
-from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.monitoring import DriftReport, broken_feed
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.validation import ValidatedPartition
@@ -53,7 +53,7 @@ class Upstream:
 
     def _is_broken(self, partition: str, judged: Mapping[str, DriftReport]) -> bool:
         report = judged.get(partition) or self.records.get(DriftReport, self.spec.name, REPORT, partition)
-        return report is not None and report.delivery == self.parts[partition].delivery and report.is_broken_feed
+        return broken_feed(report, self.parts[partition].delivery, self.spec.drift) is not None
 
     def _learn_feeds(self, parts: Sequence[ValidatedPartition]) -> None:
         unknown = [part for part in parts if part.partition not in self.feeds]

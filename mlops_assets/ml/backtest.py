@@ -334,7 +334,9 @@ class Life:
 
     def _evidence(self) -> Any:
         newest = dict(list(self.seen.items())[-depth(self.spec) :])
-        watched = Watched(validated=newest, drift=self.drift, performance=self.performance)
+        now = next(reversed(newest.values())).last
+        unlabelled = [key for key, part in newest.items() if not self.history.known(part, now)]
+        watched = Watched(newest, self.drift, self.performance, unlabelled=unlabelled)
         return gather(self.spec, watched, self.newest, self.trainings, (), next(reversed(self.seen)))
 
     def _train(self, part: ValidatedPartition) -> dict[str, Any]:

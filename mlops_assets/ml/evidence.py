@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.metrics import METRICS
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.retraining import Evidence, PartitionFacts, TrainingFacts
 from mlops_assets.ml.spec import ModelSpec
-from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.training import NOTHING, Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first, partitions_in
 
@@ -55,11 +56,25 @@ class Learned:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is known of the newest partitions, by partition."""
+    """What is known of the newest partitions, by partition.
+
+    Where labels come later than the rows, `unlabelled` are those whose labels have not matured.
+    """
 
     validated: Mapping[str, ValidatedPartition]
     drift: Mapping[str, DriftReport] = field(default_factory=dict)
     performance: Mapping[str, PerformanceReport] = field(default_factory=dict)
+    labels: Mapping[str, LabelledPartition] = field(default_factory=dict)
+    unlabelled: Collection[str] = ()
+
+    def teaching(self) -> list[ValidatedPartition]:
+        """What a training now could learn from or judge by."""
+        broken = {facts.partition for facts in self.facts() if facts.broken}
+        return [
+            part
+            for part in self.validated.values()
+            if part.rows_out and part.partition not in broken and part.partition not in self.unlabelled
+        ]
 
     def facts(self) -> tuple[PartitionFacts, ...]:
         """The facts of each partition that has rows, oldest first. What was said of an earlier delivery is left out.
@@ -88,6 +103,7 @@ class Watched:
             labelled_share=found.labelled / found.rows if found and found.rows else 0.0,
             mature=found.mature if found else False,
             estimated=found.estimated if found else None,
+            held=found.held if found else (0, 0),
             baseline=found.baseline if found else None,
         )
 
@@ -103,20 +119,24 @@ def gather(
     """The evidence of this moment.
 
     `before` are the trainings that the last decision knew. `at_hand` is the newest partition that a training which it
-    did not know can have had at hand, where that may be newer than any with labels.
+    did not know can have had at hand, where that may be newer than any with labels; so may be what it left out.
     """
     metric, partitions, newest = spec.evaluation.metric, watched.facts(), learned.facts()
     keys = [facts.partition for facts in partitions]
+    judged = learned.candidate if newest else None
+    there = [*([at_hand] if at_hand else []), *(judged.manifest.left_out if judged else ())]
     return Evidence(
         model=spec.name,
         metric=metric,
         better=METRICS[spec.task][metric],
         partitions=partitions,
-        trainings=remembered(before, newest and _dated(newest, at_hand, keys)),
+        trainings=remembered(before, newest and _dated(newest, there, keys)),
         n=spec.drift.n,
         k=spec.drift.k,
         stale=tuple(stale),
+        fresh=fresh(judged, watched),
         latest=learned.latest,
+        confidence=spec.evaluation.confidence,
     )
 
 
@@ -132,17 +152,53 @@ def remembered(before: Sequence[TrainingFacts], newest: TrainingFacts | None) ->
     return (*others, newest.model_copy(update={"partition": known}))[-TRAININGS:]
 
 
-def _dated(training: TrainingFacts, at_hand: str | None, keys: Sequence[str]) -> TrainingFacts:
-    """A training with what was at hand, which is never older than what it was judged on. `keys` are oldest first."""
+def _dated(training: TrainingFacts, at_hand: Iterable[str], keys: Sequence[str]) -> TrainingFacts:
+    """A training with the newest that was at hand, which is never older than what it was judged on.
+
+    `keys` are oldest first.
+    """
     places = {key: place for place, key in enumerate(keys)}
-    if at_hand not in places or places[at_hand] < places.get(training.partition, 0):
+    newest = max((key for key in at_hand if key in places), key=places.__getitem__, default=training.partition)
+    if places.get(newest, 0) < places.get(training.partition, 0):
         return training
-    return training.model_copy(update={"partition": at_hand})
+    return training.model_copy(update={"partition": newest})
 
 
-def stale(candidate: Candidate, held: Mapping[str, str]) -> tuple[str, ...]:
-    """The partitions that a candidate learned from or was judged on, and of which another version is validated now."""
-    return tuple(key for key, version in candidate.manifest.deliveries.items() if held.get(key, version) != version)
+def fresh(candidate: Candidate | None, watched: Watched) -> tuple[str, ...]:
+    """What a training now would have and a candidate did not, by the deliveries of rows and labels, oldest first.
+
+    Partitions before all that the candidate had lay outside its window.
+    """
+    teaching = oldest_first(watched.teaching())
+    if candidate is None:
+        return tuple(part.partition for part in teaching)
+    begins = next((place for place, part in enumerate(teaching) if part.partition in candidate.manifest.deliveries), 0)
+    return tuple(part.partition for part in teaching[begins:] if not had(candidate, part, watched.labels))
+
+
+def had(candidate: Candidate, part: ValidatedPartition, labels: Mapping[str, LabelledPartition]) -> bool:
+    """Whether a candidate learned from a partition, or was judged on it, as it is delivered and labelled now."""
+    manifest, labelled = candidate.manifest, labels.get(part.partition)
+    same = manifest.deliveries.get(part.partition) == part.delivery
+    return same and (labelled is None or labelled.holds(manifest.labels.get(part.partition)))
+
+
+def stale(
+    candidate: Candidate, held: Mapping[str, str], labels: Mapping[str, LabelledPartition] = NOTHING
+) -> tuple[str, ...]:
+    """The partitions that a candidate learned from or was judged on, and of which something else holds now.
+
+    That is another version of the rows, by `held`, or another label of one of them; labels that were only added to are
+    no correction.
+    """
+    manifest = candidate.manifest
+    relabelled = [key for key, version in manifest.labels.items() if key in labels and not labels[key].holds(version)]
+    return tuple(dict.fromkeys([*differing(manifest.deliveries, held), *relabelled]))
+
+
+def differing(learned: Mapping[str, str | None], held: Mapping[str, str]) -> tuple[str, ...]:
+    """The partitions of which another version is held than was learned from."""
+    return tuple(key for key, version in learned.items() if held.get(key, version) != version)
 
 
 def depth(spec: ModelSpec) -> int:

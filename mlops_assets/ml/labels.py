@@ -33,7 +33,8 @@ class LabelledPartition(Value):
     `delivery` is the version of the delivered labels (None while there are none), `rows_of` the content digest of the
     validated rows, which are in `rows_files`. `unknown` labels have no row, `conflicting` ones differ for one row,
     `superseded` ones gave way to a later one, `broken` ones cannot be read. `files` and `content` as in
-    ValidatedPartition.
+    ValidatedPartition. `extends` are the earlier deliveries to which later ones have only added: no label of theirs has
+    changed.
     """
 
     model: str
@@ -50,6 +51,7 @@ class LabelledPartition(Value):
     table_version: int
     files: dict[str, str]
     content: str
+    extends: tuple[str, ...] = ()
 
     @property
     def version(self) -> str:
@@ -59,6 +61,10 @@ class LabelledPartition(Value):
     def teaches(self, part: ValidatedPartition) -> bool:
         """Whether some of the rows as they are now have a label."""
         return self.is_of(part) and bool(self.files)
+
+    def holds(self, delivery: str | None) -> bool:
+        """Whether what an earlier delivery said of the rows is still so, for as many as it knew of."""
+        return delivery in (self.delivery, *self.extends)
 
     def is_of(self, part: ValidatedPartition) -> bool:
         """Whether these are the labels of the rows as they are now."""
@@ -183,6 +189,13 @@ def join(rows: pd.DataFrame, labels: pd.DataFrame, key: Sequence[str], before: p
         return nothing(len(rows))._replace(unknown=unknown)
     known = pa.array(found[KNOWN], pa.timestamp("us", "UTC"))
     return Joined(pa.table({STORED_LABEL: _as_array(found[LABEL]), STORED_KNOWN: known}), len(places), unknown)
+
+
+def only_adds(before: pd.Series, now: pd.Series) -> bool:
+    """Whether each row that had a label before has the same now. Both are of the same rows, in their order."""
+    known = before.notna().to_numpy()
+    then, since = (each.astype(object).to_numpy()[known] for each in (before, now))
+    return not pd.isna(since).any() and bool((then == since).all())
 
 
 def nothing(rows: int) -> Joined:

@@ -68,6 +68,13 @@ class DriftReport(Value):
         """Whether what moved the data was most likely the feed."""
         return self.cause is not None and self.cause.likely == "upstream"
 
+    def as_declared(self, rule: Drift) -> DriftReport:
+        """The report as it counts: that it was the world is for a person to say, whatever was found."""
+        if self.cause is None or not self.is_broken_feed or self.partition not in rule.world_changed:
+            return self
+        said = f"It was the world, as drift.world_changed declares. What was found: {self.cause.sentence}"
+        return self.model_copy(update={"cause": self.cause.model_copy(update={"likely": "world", "sentence": said})})
+
 
 class Subject(Value):
     """What is judged, and against what: a partition of a delivery, and a version with its usual number of rows."""
@@ -77,6 +84,14 @@ class Subject(Value):
     delivery: str
     version: int
     usual_rows: float
+
+
+def broken_feed(report: DriftReport | None, delivery: str, rule: Drift) -> str | None:
+    """Why a delivery is not to be learned from, by what was said of it; None where it may be."""
+    if report is None or report.delivery != delivery:
+        return None
+    counts = report.as_declared(rule)
+    return counts.cause.sentence if counts.cause and counts.is_broken_feed else None
 
 
 def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:

@@ -170,13 +170,15 @@ def plan_labels(spec: ModelSpec, state: State, memory: Memory, position: Callabl
     """Decide about labels that were delivered: `found` and `held` are theirs, `reported` is what was predicted.
 
     Where the rows have come, they are joined; where they were predicted, it is said how well. Before, they are kept.
+    Where a champion is, it is decided anew: it may have learned from what is corrected.
     """
     tasks, given_up, left = _tasks(state, memory, position)
     predicted, validated = state.reported, state.validated
     tasks = [replace(each, drift=each.partition in predicted, rows=each.partition in validated) for each in tasks]
     requests = []
     for number, group in enumerate(_groups(tasks, position), memory.requests + 1):
-        assets = (*LABELLING[: 2 if group[0].rows else 1], *((PERFORMANCE, DECISION) if group[0].drift else ()))
+        assets = (*LABELLING[: 2 if group[0].rows else 1], *((PERFORMANCE,) if group[0].drift else ()))
+        assets += (DECISION,) if group[0].drift or (state.champion and group[0].rows) else ()
         request = _request(f"{spec.name}/labels", group, assets, number, {})
         requests.append(request.model_copy(update={"reason": "new_labels"}))
     asked = {"asked": tuple(requests), "given_up": given_up, "requests": memory.requests + len(requests)}
@@ -299,8 +301,3 @@ def _training_alone(spec: ModelSpec, state: State, memory: Memory, trained_on: s
             because=f"{len(unlearned)} validated partitions are not learned from yet, the newest {unlearned[-1]}",
             attempt=attempt,
         )
-
-
-def unlearned(validated: Mapping[str, str], learned: Mapping[str, str]) -> list[str]:
-    """The partitions whose delivery (its version, by partition) is not what a candidate learned from."""
-    return [partition for partition, delivery in validated.items() if learned.get(partition) != delivery]

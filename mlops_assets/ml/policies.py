@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.gain import PRIOR, Prior
 from mlops_assets.ml.prospects import LIKELY, Prospect
-from mlops_assets.ml.retraining import Answer, Case, Evidence, Policy, RetrainingDecision, counted
+from mlops_assets.ml.retraining import NAMED, Answer, Case, Evidence, Policy, RetrainingDecision, counted
 from mlops_assets.ml.spec import Retraining
-
-NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -93,11 +91,11 @@ class Gain:
     def decide(self, evidence: Evidence, rule: Retraining) -> RetrainingDecision:
         """FIX_UPSTREAM for broken data, NEED_LABELS where nothing new can be learned, RETRAIN when it pays."""
         case = Case(evidence, rule)
-        if settled := case.settled():
+        if settled := _upstream(case) or case.settled():
             return case.decision(self.name, settled)
         prospect = Prospect.of(case, self.prior)
         corrected = (_spent(case) or _corrected(case)) if evidence.stale else None
-        answer = _upstream(case) or corrected or case.resting() or _spent(case) or _by_gain(case, prospect)
+        answer = corrected or case.resting() or _spent(case) or _by_gain(case, prospect)
         return case.decision(self.name, answer, prospect.gain if prospect else None)
 
 
@@ -107,12 +105,12 @@ def _upstream(case: Case) -> Answer | None:
     Whatever the drift verdict: a feed that lost most of its rows moves no column.
     """
     newest = case.newest
-    if newest.cause is None or newest.cause.likely != "upstream":
+    if newest.cause is None or not newest.broken:
         return None
     return Answer(
         "FIX_UPSTREAM",
-        f"{newest.partition} is not to be learned from. {newest.cause.sentence}",
-        "Once the partition is delivered anew, or its cause is found in the world, it is decided by the gain.",
+        f"{newest.partition} is not learned from. {newest.cause.sentence}",
+        "Once the partition is delivered anew, or drift.world_changed names it, it is decided by the gain.",
     )
 
 
@@ -122,7 +120,7 @@ def _corrected(case: Case) -> Answer:
     named = ", ".join(stale[:NAMED]) + (f" and {len(stale) - NAMED} more" if len(stale) > NAMED else "")
     return Answer(
         "RETRAIN",
-        f"The champion learned from rows that were corrected since: {named}.",
+        f"The champion learned from what was corrected since: {named}.",
         "Without that correction it would be decided by the gain.",
     )
 
@@ -150,7 +148,7 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
         )
     price, pays, metric = figure(prospect.price), prospect.pays(), case.evidence.metric
     reason = _told(case, prospect)
-    if (pays or case.drifted) and not any(facts.mature for facts in case.unjudged):
+    if (pays or case.drifted) and not any(facts.mature and not facts.broken for facts in case.unjudged):
         return Answer(
             "NEED_LABELS",
             f"{reason} But of {counted(len(case.unjudged))} since the last training's labels none has mature ones.",

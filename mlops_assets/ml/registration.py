@@ -44,9 +44,11 @@ class Decision(Value):
 def identity(candidate: Candidate) -> str:
     """What makes two candidates the same: what they are made of, wherever that is stored, and the bytes made from it.
 
-    Materializing the same rows again moves a table to a new version, and makes no new candidate.
+    Materializing the same rows again moves a table to a new version, and makes no new candidate. Versions that were
+    registered before `left_out` was known keep their identity.
     """
-    made_of = candidate.manifest.model_dump(mode="json", exclude={"table_version"})
+    unsaid = {"table_version"} if candidate.manifest.left_out else {"table_version", "left_out"}
+    made_of = candidate.manifest.model_dump(mode="json", exclude=unsaid)
     return digest_of([made_of, candidate.model_sha256])
 
 

@@ -20,13 +20,15 @@ from mlops_assets.ml.spec import Retraining, Value
 
 Verdict = Literal["RETRAIN", "WAIT", "FIX_UPSTREAM", "NEED_LABELS"]
 LIFETIME = 1_000
+NAMED = 3
 
 
 class PartitionFacts(Value):
     """What is known of one partition at the moment of a decision. Missing is None: never a guess.
 
     `version` predicted it. `measured` is the deciding metric on the labelled rows, mature or not; `estimated` is what
-    is expected of it without labels; `baseline` is the naive guess on the same rows.
+    is expected of it without labels, and `held` how many of how many of the last such intervals the truth fell into;
+    `baseline` is the naive guess on the same rows.
     """
 
     partition: str
@@ -40,7 +42,13 @@ class PartitionFacts(Value):
     labelled_share: float = 0.0
     mature: bool = False
     estimated: Estimate | None = None
+    held: tuple[int, int] = (0, 0)
     baseline: float | None = None
+
+    @property
+    def broken(self) -> bool:
+        """Whether its feed looks broken: it is not learned from, and says nothing of the champion."""
+        return self.cause is not None and self.cause.likely == "upstream"
 
 
 class TrainingFacts(Value):
@@ -67,8 +75,9 @@ class TrainingFacts(Value):
 class Evidence(Value):
     """All that a policy looks at, oldest first: the newest partitions, and the newest trainings.
 
-    `stale` are the partitions that were corrected after the champion, and every candidate since, had learned from them.
-    `latest` is the newest candidate of that moment, judged or not, by its MLflow run.
+    `stale` are the partitions that were corrected after the champion, and every candidate since, had learned from them,
+    `fresh` those that a training now would have and the newest judged candidate did not. `latest` is the newest
+    candidate of that moment, judged or not, by its MLflow run. `confidence` is that of every interval.
     """
 
     model: str
@@ -79,7 +88,9 @@ class Evidence(Value):
     n: int
     k: int
     stale: tuple[str, ...] = ()
+    fresh: tuple[str, ...] = ()
     latest: str | None = None
+    confidence: float = 0.95
 
 
 class RetrainingDecision(Value):
@@ -212,7 +223,7 @@ class Case:
                 "There is no version yet: the first is trained with the delivery that makes enough partitions.",
                 "After a first training it is decided by the policy.",
             )
-        if not self.unlearned and not self.evidence.stale:
+        if not (self.unlearned or self.evidence.fresh or self.evidence.stale):
             return Answer(
                 "WAIT",
                 f"The newest candidate was trained with {self.newest.partition} at hand.",
@@ -234,6 +245,8 @@ class Case:
 
     def decision(self, policy: str, answer: Answer, gain: Estimate | None = None) -> RetrainingDecision:
         """The answer as a record, with the cost and the day on which the gain has paid for it."""
+        if answer.verdict == "RETRAIN" and not (self.evidence.fresh or self.evidence.stale):
+            answer = self._in_vain(answer)
         return RetrainingDecision(
             model=self.evidence.model,
             partition=self.newest.partition,
@@ -246,6 +259,17 @@ class Case:
             sentence=f"{answer.verdict}: {answer.reason}",
             would_change=answer.otherwise,
             evidence=self.evidence,
+        )
+
+    def _in_vain(self, answer: Answer) -> Answer:
+        """Why nothing is trained after all: it would be the same model."""
+        broken = [facts.partition for facts in self.unlearned if facts.broken]
+        left = f" Left out for their feed: {', '.join(broken[-NAMED:])}." if broken else ""
+        return Answer(
+            "WAIT",
+            f"{answer.reason} But nothing has come to learn from since the last training, at "
+            f"{self.trainings[-1].partition}.{left}",
+            "With a partition more to learn from it would be RETRAIN.",
         )
 
     def _pays_back(self, gain: Estimate | None) -> date | None:

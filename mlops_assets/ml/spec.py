@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -24,6 +25,7 @@ from pydantic import (
 
 from mlops_assets.ml.metrics import METRICS, Task
 from mlops_assets.ml.uris import holds_password
+from mlops_assets.ml.windows import Windows
 
 
 def _once(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -31,6 +33,11 @@ def _once(names: tuple[str, ...]) -> tuple[str, ...]:
     if twice:
         raise ValueError(f"{', '.join(map(repr, twice))} stands here twice: name it once.")
     return names
+
+
+def _as_written(key: Any) -> Any:
+    """A partition key as text: YAML reads a day as a date."""
+    return key.isoformat() if isinstance(key, date) else key
 
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -43,6 +50,7 @@ Stage = Literal["data", "validation", "training", "evaluation", "registration", 
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
 Names = Annotated[tuple[str, ...], AfterValidator(_once)]
 CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
+PartitionKeys = Annotated[tuple[Annotated[str, BeforeValidator(_as_written)], ...], AfterValidator(_once)]
 Window = Annotated[int, Field(ge=2)] | None
 PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
@@ -312,7 +320,10 @@ class ColumnDrift(Value):
 
 
 class Drift(Value):
-    """When inputs or predictions have moved. Effect sizes over all rows; shares are weighted by importance."""
+    """When inputs or predictions have moved. Effect sizes over all rows; shares are weighted by importance.
+
+    `world_changed` are the partitions of which a person says that the world changed, and no feed is broken.
+    """
 
     method: Literal["psi", "js"] = "psi"
     threshold: float = Field(default=0.2, gt=0)
@@ -324,6 +335,7 @@ class Drift(Value):
     n: int = Field(default=3, ge=1)
     min_rows: int = Field(default=100, ge=1)
     report_rows: int = Field(default=5_000, ge=100, le=50_000)
+    world_changed: PartitionKeys = ()
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
@@ -428,7 +440,26 @@ class ModelSpec(Value):
         return self
 
     @model_validator(mode="after")
+    def _names_partitions_as_they_are_called(self) -> Self:
+        for key in self.drift.world_changed:
+            if form := _allowed_form(self.partitions, key):
+                raise ValueError(f"drift.world_changed: {key!r} is no partition of {self.name}: {form}.")
+        return self
+
+    @model_validator(mode="after")
     def _labels_lead_to_rows(self) -> Self:
         if self.labels is not None and self.target in (*self.labels.key, self.labels.known):
             raise ValueError(f"labels: {self.target!r} is the target, and so neither in labels.key nor labels.known.")
         return self
+
+
+def _allowed_form(partitions: Partitions, key: str) -> str | None:
+    """How partitions are called, where this is the key of none; None where it may be one."""
+    if partitions.every == "batch":
+        return None if PARTITION_KEY.fullmatch(key) else "batches are named by letters, digits, '.', '_' and '-'"
+    windows = Windows.of(partitions)
+    if windows.has(key):
+        return None
+    first = windows.key(windows.first())
+    until = f" until before {partitions.end}" if partitions.end else ""
+    return f"{partitions.every} ones are named by when they begin, like {first!r}, the first{until}"

@@ -8,6 +8,7 @@ import math
 import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -19,12 +20,13 @@ from pydantic import Field
 from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
 from mlops_assets.ml.code import digest_of_files, own_modules, source_file
-from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers
+from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers, listed
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.leaks import refuse_leaks
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.monitoring import predictions, reference_profile
 from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
@@ -34,6 +36,7 @@ PREDICTION_ROWS = 50_000
 PARALLEL_ROWS = 100_000
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
 PACKAGE = Path(__file__).parents[1]
+NOTHING: Mapping[str, Any] = MappingProxyType({})
 LOCKS = (PACKAGE.parent / "requirements" / "runtime.txt", PACKAGE / "requirements.txt")
 
 
@@ -41,11 +44,20 @@ class TrainingError(Exception):
     """There is nothing to learn, or nothing to learn it from."""
 
 
+class LeftOut(Value):
+    """A validated partition that is not learned from: the version of its raw bytes, its first row's time, and why."""
+
+    delivery: str
+    first: datetime
+    reason: str
+
+
 class Manifest(Value):
     """Everything that decides what a candidate is. Same manifest and same code: the same model.
 
     `deliveries` and `contents` are, by partition, the version of the raw bytes and the digest of the validated files;
     where labels come later, `labels` is the version of their raw bytes, and `contents` covers their files as well.
+    `left_out` lay in the window, and neither taught nor judged.
     """
 
     model: str
@@ -56,6 +68,7 @@ class Manifest(Value):
     table_version: int
     fitted_partitions: tuple[str, ...]
     holdout_partitions: tuple[str, ...]
+    left_out: dict[str, LeftOut] = Field(default_factory=dict)
     code: str
     lock: str
     environment: dict[str, str]
@@ -126,22 +139,38 @@ def in_window(validated: Mapping[str, ValidatedPartition], window: int | None) -
     return ordered if window is None else ordered[-window:]
 
 
-def splits(validated: Mapping[str, ValidatedPartition], spec: ModelSpec) -> tuple[Split, ...]:
+def splits(
+    validated: Mapping[str, ValidatedPartition], spec: ModelSpec, left_out: Mapping[str, LeftOut] = NOTHING
+) -> tuple[Split, ...]:
     """For each declared window its partitions by the time of their first row: the last judge, the others teach.
 
-    Of windows that hold the same partitions, as all do in the beginning, the first stands for all.
+    Of windows that hold the same partitions, as all do in the beginning, the first stands for all. What was `left_out`
+    is told where too few are left.
     """
     found = in_window(validated, spec.training.widest)
     if len(found) < spec.training.min_partitions:
-        are = "are validated" if spec.labels is None else "have matured labels"
-        remedy = "Materialize more of validated_features first." if spec.labels is None else "More labels have to come."
-        raise TrainingError(
-            f"{spec.name}: {len(found)} partitions {are}, training.min_partitions asks for "
-            f"{spec.training.min_partitions}. {remedy}"
-        )
+        raise TrainingError(_too_few(spec, len(found), left_out))
     holdout = spec.evaluation.holdout
     sizes = dict.fromkeys(min(window or len(found), len(found)) for window in spec.training.windows)
     return tuple(Split(tuple(found[-size:-holdout]), tuple(found[-holdout:])) for size in sizes)
+
+
+def _too_few(spec: ModelSpec, found: int, left_out: Mapping[str, LeftOut]) -> str:
+    are = "are validated" if spec.labels is None else "have matured labels"
+    remedy = "Materialize more of validated_features first." if spec.labels is None else "More labels have to come."
+    said = f"{spec.name}: {found} partitions {are}"
+    asked = f"training.min_partitions asks for {spec.training.min_partitions}."
+    if not left_out:
+        return f"{said}, {asked} {remedy}"
+    return (
+        f"{said} and come from a sound feed, {asked} Left out: {several(reasons(left_out))} "
+        "Have the producer deliver them anew, or name them in drift.world_changed where it was the world that changed."
+    )
+
+
+def reasons(left_out: Mapping[str, LeftOut]) -> dict[str, str]:
+    """Why each partition was left out."""
+    return {partition: each.reason for partition, each in left_out.items()}
 
 
 def choose(offered: Sequence[Split], spec: ModelSpec, inputs: Sequence[str], read: Reader) -> Choice:
@@ -193,12 +222,19 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     )
 
 
-def manifest(spec: ModelSpec, parts: Split, labels: Mapping[str, LabelledPartition] = MappingProxyType({})) -> Manifest:
+def manifest(
+    spec: ModelSpec,
+    parts: Split,
+    labels: Mapping[str, LabelledPartition] = NOTHING,
+    left_out: Mapping[str, LeftOut] = NOTHING,
+) -> Manifest:
     """The manifest of a candidate of this declaration on these partitions, by the code that is running.
 
-    `labels` are those of the partitions where they come later than the rows.
+    `labels` are those of the partitions where they come later than the rows. Of what was `left_out` it names what is
+    not older than what was learned from.
     """
     every = (*parts.fitted, *parts.holdout)
+    begins = every[0].first
     return Manifest(
         model=spec.name,
         spec=spec.model_dump(mode="json"),
@@ -208,10 +244,18 @@ def manifest(spec: ModelSpec, parts: Split, labels: Mapping[str, LabelledPartiti
         table_version=max(part.table_version for part in every),
         fitted_partitions=tuple(part.partition for part in parts.fitted),
         holdout_partitions=tuple(part.partition for part in parts.holdout),
+        left_out={partition: each for partition, each in sorted(left_out.items()) if each.first >= begins},
         code=code_digest(spec),
         lock=lock_digest(),
         environment=environment(spec),
     )
+
+
+def summary(made_of: Manifest) -> str:
+    """What was learned from, what judges, and what was left out and why."""
+    learned, judge = listed(made_of.fitted_partitions), listed(made_of.holdout_partitions)
+    left = f" Left out: {several(reasons(made_of.left_out))}" if made_of.left_out else ""
+    return f"Learned from {learned}; {judge} was kept back to judge it.{left}"
 
 
 def code_digest(spec: ModelSpec) -> str:

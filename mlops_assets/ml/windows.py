@@ -6,11 +6,12 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 
 import numpy as np
 
-from mlops_assets.ml.spec import Partitions
+if TYPE_CHECKING:
+    from mlops_assets.ml.spec import Partitions
 
 UNITS = {"hourly": "h", "daily": "D", "weekly": "D", "monthly": "M"}
 DAYS_A_WEEK = 7
@@ -84,6 +85,15 @@ class Windows:
     def position(self, key: str) -> int:
         """The number of the window that has this key."""
         return self.number(datetime.strptime(key, self.key_format).replace(tzinfo=UTC))
+
+    def has(self, key: str) -> bool:
+        """Whether one of the declared windows has this key."""
+        try:
+            number = self.position(key)
+        except ValueError:
+            return False
+        over = self.end is not None and number >= int(self.numbers(np.array([self.end]))[0])
+        return self.key(number) == key and number >= self.first() and not over
 
     def positions(self, keys: Iterable[str]) -> np.ndarray:
         """The numbers of the windows that have these keys, all at once."""

@@ -68,7 +68,14 @@ def evidence(
         "n": 3,
         "k": 2,
     }
-    return Evidence(**{**fields, **changes})
+    told = {**fields, **changes}
+    return Evidence(**{"fresh": _after(told["partitions"], told["trainings"]), **told})
+
+
+def _after(partitions: Sequence[PartitionFacts], trainings: Sequence[TrainingFacts]) -> tuple[str, ...]:
+    """What can be learned from and came after the last training."""
+    last = trainings[-1].partition if trainings else ""
+    return tuple(facts.partition for facts in partitions if facts.partition > last and not facts.broken)
 
 
 def decided(found: Evidence, rule: Mapping[str, Any] | Retraining | None = None) -> RetrainingDecision:

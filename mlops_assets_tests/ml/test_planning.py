@@ -20,7 +20,6 @@ from mlops_assets.ml.planning import (
     pause,
     plan,
     plan_labels,
-    unlearned,
 )
 from mlops_assets.ml.spec import Partitions
 from mlops_assets.ml.windows import Windows
@@ -233,10 +232,6 @@ def test_what_was_learned_from_is_looked_up_once_a_validated_state():
     assert looked == [1]
     ask(held, held, memory, validated={**held, MONTHS[0]: "other rows"}, unlearned=lambda: looked.append(1) or [])
     assert looked == [1, 1]
-
-
-def test_partitions_are_unlearned_when_the_candidate_had_another_delivery_or_none():
-    assert unlearned({"a": "v1", "b": "v2", "c": "v1"}, {"a": "v1", "b": "v1"}) == ["b", "c"]
 
 
 @settings(max_examples=150)
