@@ -31,11 +31,15 @@ class Gained(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """The logarithm of the error of the champion of one reign at an age, beside that of the naive guess."""
+    """The logarithm of the error of the champion of one reign at an age, beside that of the naive guess.
+
+    `doubt` is the standard deviation of one that is only expected, None of one that was measured.
+    """
 
     reign: int
     age: float
     log_error: float
+    doubt: float | None = None
 
 
 class Prior(NamedTuple):
@@ -70,7 +74,10 @@ class Belief(NamedTuple):
 
 
 def belief(gained: Sequence[Gained], seen: Sequence[Seen], prior: Prior = PRIOR) -> Belief:
-    """The rate and the growth by all that is known: unknowns are both, and the level of each reign."""
+    """The rate and the growth by all that is known: unknowns are both, and the level of each reign.
+
+    What is only expected scatters like what was measured, and at least as much again by its own doubt.
+    """
     reigns = sorted({each.reign for each in seen})
     means = np.array([prior.rate, prior.growth, *[0.0] * len(reigns)])
     certainty = np.diag([prior.rate_deviation, prior.growth_deviation, *[ANY] * len(reigns)]) ** 2.0
@@ -80,13 +87,14 @@ def belief(gained: Sequence[Gained], seen: Sequence[Seen], prior: Prior = PRIOR)
     noises = expected
     for _ in range(ROUNDS):
         information, moment = certainty.copy(), certainty @ means
-        for noise, (at, said) in zip(noises, kinds, strict=True):
-            information += at.T @ at / noise**2
-            moment += at.T @ said / noise**2
+        for noise, figures in zip(noises, kinds, strict=True):
+            weighed = figures.at.T * figures.weights(noise)
+            information += weighed @ figures.at
+            moment += weighed @ figures.said
         found = np.linalg.solve(information, moment)
         noises = [
-            _noise(said - at @ found, usual, prior.noise_weight)
-            for usual, (at, said) in zip(expected, kinds, strict=True)
+            _noise((figures.said - figures.at @ found)[figures.measured], usual, prior.noise_weight)
+            for usual, figures in zip(expected, kinds, strict=True)
         ]
     return Belief(found[:2], np.linalg.inv(information)[:2, :2])
 
@@ -98,17 +106,34 @@ def share(log_ratio: float, deviation: float) -> tuple[float, float, float]:
     return float(value), float(low), float(high)
 
 
-def _gained(gained: Sequence[Gained], width: int) -> tuple[np.ndarray, np.ndarray]:
+class _Figures(NamedTuple):
+    """Figures of one kind: the unknowns that each is made of, what it said, and its doubt (NaN where measured)."""
+
+    at: np.ndarray
+    said: np.ndarray
+    doubt: np.ndarray
+
+    @property
+    def measured(self) -> np.ndarray:
+        return np.isnan(self.doubt)
+
+    def weights(self, noise: float) -> np.ndarray:
+        with np.errstate(over="ignore"):
+            return 1 / (noise**2 + np.where(self.measured, 0.0, np.maximum(self.doubt, noise)) ** 2)
+
+
+def _gained(gained: Sequence[Gained], width: int) -> _Figures:
     at = np.zeros((len(gained), width))
     at[:, 0], at[:, 1] = [each.age for each in gained], [each.grown for each in gained]
-    return at, np.array([each.log_ratio for each in gained], float)
+    return _Figures(at, np.array([each.log_ratio for each in gained], float), np.full(len(gained), np.nan))
 
 
-def _seen(seen: Sequence[Seen], reigns: Sequence[int], width: int) -> tuple[np.ndarray, np.ndarray]:
+def _seen(seen: Sequence[Seen], reigns: Sequence[int], width: int) -> _Figures:
     at = np.zeros((len(seen), width))
     at[:, 0] = [each.age for each in seen]
     at[range(len(seen)), [2 + reigns.index(each.reign) for each in seen]] = 1
-    return at, np.array([each.log_error for each in seen], float)
+    doubt = np.array([np.nan if each.doubt is None else each.doubt for each in seen], float)
+    return _Figures(at, np.array([each.log_error for each in seen], float), doubt)
 
 
 def _noise(left: np.ndarray, usual: float, weight: float) -> float:

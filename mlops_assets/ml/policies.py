@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.gain import PRIOR, Prior
-from mlops_assets.ml.prospects import LIKELY, Prospect
+from mlops_assets.ml.prospects import LIKELY, Prospect, doubt
 from mlops_assets.ml.retraining import NAMED, Answer, Case, Evidence, Policy, RetrainingDecision, counted
 from mlops_assets.ml.spec import Retraining
 
@@ -167,13 +167,24 @@ def _told(case: Case, prospect: Prospect) -> str:
     """What is expected, and what it rests on."""
     metric, rule = case.evidence.metric, case.rule
     worth = "its cost" if rule.value else f"{rule.worth:g} of the error in one partition, as declared"
-    drift = " The data have drifted." if case.drifted else ""
+    drift = (" The data have drifted." if case.drifted else "") + _unheard(case)
     rests = f"{counted(prospect.trainings, 'earlier training')} and the figures of {counted(prospect.partitions)}"
+    if prospect.estimated:
+        rests += f" ({prospect.estimated} of them by its estimated error, labels not yet there)"
     return (
         f"The champion is {counted(case.age)} old. By {rests}, a model trained now is {prospect.chance:.0%} likely to "
         f"be better, and expected to gain {prospect.gain} of {metric} in each partition. Waiting has lost "
         f"{figure(prospect.lost(case.age))} so far; a training must be worth {figure(prospect.price)} ({worth}).{drift}"
     )
+
+
+def _unheard(case: Case) -> str:
+    """Why the newest estimate counts for nothing, where it does."""
+    waiting = [facts for facts in case.reign if facts.estimated and not facts.mature and not facts.broken]
+    if not waiting or math.isfinite(doubt(waiting[-1], case.evidence)):
+        return ""
+    inside, of = waiting[-1].held
+    return f" Its estimated error counts for nothing: the truth fell into {inside} of the last {of} estimates."
 
 
 POLICIES: dict[str, Policy] = {each.name: each for each in (Gain(), Never(), Always(), EveryN(), OnDrift())}

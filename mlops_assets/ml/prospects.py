@@ -6,13 +6,17 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
 
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.gain import Belief, Gained, Prior, Seen, belief, share
-from mlops_assets.ml.retraining import Case, TrainingFacts
+from mlops_assets.ml.retraining import Case, Evidence, PartitionFacts, TrainingFacts
 
 SIGHT = 24
 LIKELY = 0.9
+TRUSTED = 0.5
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class Prospect:
     """What a training promises, in units of the metric, when the champion is `age` partitions old.
 
     `level` is the error of the champion, which could have learned from `learned` partitions, `price` what a training
-    must bring in. The belief rests on so many `trainings` and on the figures of so many `partitions`.
+    must bring in. The belief rests on so many `trainings` and on the figures of so many `partitions`, of which some are
+    only `estimated`.
     """
 
     believed: Belief
@@ -30,18 +35,20 @@ class Prospect:
     price: float
     trainings: int
     partitions: int
+    estimated: int = 0
 
     @classmethod
     def of(cls, case: Case, prior: Prior) -> Prospect | None:
         """What the evidence promises; None where no figure of the champion is known."""
-        level = _level(case)
+        level = _level(case, prior.seen_noise)
         if level is None:
             return None
         value = case.rule.value
         price = case.cost / value if value else case.rule.worth * level
         gained, seen = _gained(case), _seen(case)
         believed = belief(gained, seen, prior)
-        return cls(believed, level, case.age, case.learned, price, len(gained), len(seen))
+        estimated = sum(each.doubt is not None for each in seen)
+        return cls(believed, level, case.age, case.learned, price, len(gained), len(seen), estimated)
 
     @property
     def gain(self) -> Estimate:
@@ -75,13 +82,59 @@ class Prospect:
         return self.believed.relief(age, math.log1p(age / self.learned))
 
 
-def _level(case: Case) -> float | None:
-    """The error of the champion, by the newest mature figures, else by its hold-out."""
-    better = case.evidence.better
-    recent = [_error(facts.measured.value, better) for facts in case.reign if facts.mature and facts.measured]
-    held = [_error(training.holdout.value, better) for training in case.champions[-1:]]
-    known = [value for value in [*recent[-case.evidence.n :], *([] if recent else held)] if math.isfinite(value)]
-    return sum(known) / len(known) if known else None
+class _Figure(NamedTuple):
+    """The error of a champion on the partition at a place, and the naive guess's; a doubt where it is estimated."""
+
+    place: int
+    error: float
+    naive: float | None = None
+    doubt: float | None = None
+
+
+def doubt(facts: PartitionFacts, evidence: Evidence) -> float:
+    """The standard deviation of the logarithm of an estimated error, infinite where the estimate counts for nothing.
+
+    Its interval is taken for what it has been: where earlier ones held the truth less often than they claim (one that
+    did is added) it says as much less, and nothing where they were wrong more often than right.
+    """
+    estimated, (inside, of) = facts.estimated, facts.held
+    share = min(evidence.confidence, (inside + 1) / (of + 1))
+    if estimated is None or share < TRUSTED:
+        return math.inf
+    error = _error(estimated.value, evidence.better)
+    half = max(estimated.high - estimated.value, estimated.value - estimated.low)
+    return half / (NormalDist().inv_cdf((1 + share) / 2) * error) if error > 0 else math.inf
+
+
+def _figures(case: Case, partitions: Sequence[PartitionFacts]) -> Iterator[_Figure]:
+    """The errors of a champion, by mature labels where there are, else by estimates.
+
+    Rows of a broken feed say nothing of it.
+    """
+    places, better = {key: place for place, key in enumerate(case.keys)}, case.evidence.better
+    for facts in partitions:
+        place = places[facts.partition]
+        if facts.broken:
+            continue
+        if facts.mature and facts.measured:
+            yield _Figure(place, _error(facts.measured.value, better), _naive(facts.baseline, better))
+        elif facts.estimated and math.isfinite(doubted := doubt(facts, case.evidence)):
+            yield _Figure(place, _error(facts.estimated.value, better), doubt=doubted)
+
+
+def _level(case: Case, noise: float) -> float | None:
+    """The error of the champion, by the newest mature figures, else by its hold-out, and by the newest estimates.
+
+    An estimate weighs as much less as it is doubted, and never more than half; `noise` is how much errors scatter.
+    """
+    n, found = case.evidence.n, [each for each in _figures(case, case.reign) if math.isfinite(each.error)]
+    measured = [each.error for each in found if each.doubt is None]
+    held = [_error(training.holdout.value, case.evidence.better) for training in case.champions[-1:]]
+    weighed = [(error, 1.0) for error in measured[-n:] or held if math.isfinite(error)]
+    estimated = [(each.error, each.doubt) for each in found if each.doubt is not None]
+    weighed += [(error, 1 / (1 + max(doubted / noise, 1) ** 2)) for error, doubted in estimated[-n:]]
+    whole = sum(weight for _, weight in weighed)
+    return sum(error * weight for error, weight in weighed) / whole if whole else None
 
 
 def _gained(case: Case) -> list[Gained]:
@@ -102,31 +155,37 @@ def _gained(case: Case) -> list[Gained]:
 
 def _seen(case: Case) -> list[Seen]:
     """How the error of each champion went with its age, from its hold-out on."""
-    found = []
+    found, better = [], case.evidence.better
     for reign, (training, successor) in enumerate(zip(case.champions, [*case.champions[1:], None], strict=True)):
         if training.partition in case.keys:
-            figures = [(0, training.holdout.value, training.baseline)]
-            figures += [
-                (case.age_of(facts, training), facts.measured.value, facts.baseline)
-                for facts in case.between(training, successor)
-                if facts.mature and facts.measured
-            ]
-            found += _course(reign, figures, case.evidence.better)
+            start = case.keys.index(training.partition)
+            first = _Figure(start, _error(training.holdout.value, better), _naive(training.baseline, better))
+            found += _course(reign, start, [first, *_figures(case, case.between(training, successor))])
     return found
 
 
-def _course(reign: int, figures: Sequence[tuple[int, float, float | None]], better: str) -> Iterator[Seen]:
+def _course(reign: int, start: int, figures: Sequence[_Figure]) -> Iterator[Seen]:
     """The errors of one reign as logarithms, the first being 0.
 
-    Where the naive guess is known of all they stand beside it: some rows are harder than others.
+    Where the naive guess is known of all that were measured they stand beside it: some rows are harder than others. An
+    estimate stands beside the last that is known, and is doubted by as much as those differ.
     """
-    guessed = all(naive is not None and _error(naive, better) > 0 for _, _, naive in figures)
+    guesses = [each.naive or 0.0 for each in figures if each.doubt is None]
+    guessed = all(0 < naive < math.inf for naive in guesses)
+    scatter = float(np.std(np.log(guesses))) if guessed else 0.0
     first: float | None = None
-    for age, value, naive in figures:
-        beside = _error(value, better) / (_error(naive, better) if guessed and naive is not None else 1)
+    usual = 1.0
+    for each in figures:
+        usual = each.naive if guessed and each.naive is not None else usual
+        beside = each.error / usual
         if beside > 0 and math.isfinite(beside):
             first = first or beside
-            yield Seen(reign, age, math.log(beside) - math.log(first))
+            doubted = None if each.doubt is None else math.hypot(each.doubt, scatter)
+            yield Seen(reign, each.place - start, math.log(beside) - math.log(first), doubted)
+
+
+def _naive(baseline: float | None, better: str) -> float | None:
+    return None if baseline is None else _error(baseline, better)
 
 
 def _error(value: float, better: str) -> float:

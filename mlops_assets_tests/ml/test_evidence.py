@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from mlops_assets.ml.evidence import PARTITIONS, TRAININGS, Learned, Watched, depth, gather, remembered, stale
+from mlops_assets.ml.causes import Cause
+from mlops_assets.ml.evidence import PARTITIONS, TRAININGS, Learned, Watched, depth, fresh, gather, remembered, stale
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.policies import policy
+from mlops_assets.ml.training import LeftOut
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.ml import decided
 
@@ -206,3 +209,103 @@ def test_evidence_reaches_back_to_partitions_whose_labels_have_come(tmp_path, ev
     partitions = {"every": every, **({} if every == "batch" else {"start": "2024-01-01"})}
     spec = toy.spec(tmp_path, partitions=partitions, labels={**LABELS, "delay_days": days})
     assert depth(spec) == PARTITIONS + reach
+
+
+UPSTREAM = Cause(likely="upstream", findings=(), sentence="In other units.")
+
+
+def learner(*months, labels=None, **changes):
+    """A candidate that learned from some months as they were delivered, or as is said."""
+    had = {f"{month}-01": f"bytes of {month}" for month in months}
+    manifest = evidence.candidate().manifest.model_copy(update={"deliveries": had, "labels": labels or {}, **changes})
+    return evidence.candidate(manifest=manifest)
+
+
+def watching(*months, **changes):
+    parts = {f"{month}-01": evidence.validated(month) for month in months}
+    return Watched(parts, **changes)
+
+
+def labelled(month, delivery, extends=()):
+    return LabelledPartition(
+        model="toy",
+        partition=f"{month}-01",
+        delivery=delivery,
+        rows_of=f"rows of {month}",
+        rows_files={},
+        rows=300,
+        labelled=300,
+        unknown=0,
+        conflicting=0,
+        superseded=0,
+        broken=0,
+        table_version=0,
+        files={},
+        content=f"labels {delivery}",
+        extends=extends,
+    )
+
+
+def test_what_a_candidate_had_as_it_is_delivered_now_is_nothing_new():
+    assert fresh(learner(*MONTHS[:3]), watching(*MONTHS[:3])) == ()
+    assert fresh(learner(*MONTHS[:3]), watching(*MONTHS[:4])) == (f"{MONTHS[3]}-01",)
+
+
+def test_another_delivery_of_what_a_candidate_had_is_new():
+    other = {f"{MONTHS[1]}-01": "other bytes", f"{MONTHS[2]}-01": f"bytes of {MONTHS[2]}"}
+    assert fresh(learner(deliveries=other), watching(*MONTHS[1:3])) == (f"{MONTHS[1]}-01",)
+
+
+def test_what_lay_before_the_window_of_a_candidate_is_not_new():
+    assert fresh(learner(*MONTHS[2:4]), watching(*MONTHS[:4])) == ()
+
+
+def test_what_has_no_mature_labels_or_comes_from_a_broken_feed_is_not_new_until_that_is_over():
+    broken = {f"{MONTHS[2]}-01": evidence.drift(MONTHS[2], "drifted", cause=UPSTREAM)}
+    waiting = watching(*MONTHS[:4], drift=broken, unlabelled=[f"{MONTHS[3]}-01"])
+    assert fresh(learner(*MONTHS[:2]), waiting) == ()
+    assert fresh(learner(*MONTHS[:2]), watching(*MONTHS[:4])) == (f"{MONTHS[2]}-01", f"{MONTHS[3]}-01")
+
+
+def test_a_partition_that_was_left_out_is_new_once_its_feed_is_sound():
+    assert fresh(learner(MONTHS[0], MONTHS[2]), watching(*MONTHS[:3])) == (f"{MONTHS[1]}-01",)
+
+
+def test_without_a_judged_candidate_everything_is_new(tmp_path):
+    assert fresh(None, watching(*MONTHS[:2])) == (f"{MONTHS[0]}-01", f"{MONTHS[1]}-01")
+    unjudged = gather(toy.spec(tmp_path), watching(MONTHS[0]), Learned(learner(MONTHS[0])), (), ())
+    assert unjudged.fresh == (f"{MONTHS[0]}-01",)
+    candidate = learner(MONTHS[0])
+    judged = Learned(candidate, evidence.report(candidate))
+    assert gather(toy.spec(tmp_path), watching(MONTHS[0]), judged, (), ()).fresh == ()
+
+
+@pytest.mark.parametrize(
+    ("now", "corrected"),
+    [
+        (labelled("2022-01", "first"), False),
+        (labelled("2022-01", "second", extends=("first",)), False),
+        (labelled("2022-01", "third", extends=("first", "second")), False),
+        (labelled("2022-01", "second"), True),
+        (labelled("2022-01", "third", extends=("second",)), True),
+    ],
+)
+def test_labels_that_have_changed_since_are_a_correction_and_those_that_were_added_are_none(now, corrected):
+    key = f"{MONTHS[0]}-01"
+    candidate, found = learner(MONTHS[0], labels={key: "first"}), {key: now}
+    assert stale(candidate, {}, found) == ((key,) if corrected else ())
+    assert fresh(candidate, watching(MONTHS[0], labels=found)) == ((key,) if corrected else ())
+
+
+def test_rows_and_labels_corrected_together_are_one_correction():
+    key = f"{MONTHS[0]}-01"
+    candidate = learner(MONTHS[0], labels={key: "first"})
+    assert stale(candidate, {key: "other bytes"}, {key: labelled(MONTHS[0], "second")}) == (key,)
+
+
+def test_a_training_is_dated_by_what_it_left_out_as_that_was_at_hand(tmp_path):
+    out = LeftOut(delivery="d", first=evidence.validated(MONTHS[3]).first, reason="In other units.")
+    candidate = learner(*MONTHS[:3], left_out={f"{MONTHS[3]}-01": out}, holdout_partitions=(f"{MONTHS[2]}-01",))
+    learned = Learned(candidate, evidence.report(candidate))
+    [training] = gather(toy.spec(tmp_path), watching(*MONTHS[:5]), learned, (), ()).trainings
+    assert (training.partition, training.judged) == (f"{MONTHS[3]}-01", f"{MONTHS[2]}-01")

@@ -58,3 +58,11 @@ def test_whatever_was_seen_the_belief_is_a_number(gained, seen):
     value, deviation = belief(gained, seen).relief(5, 0.5)
     assert math.isfinite(value)
     assert deviation > 0
+
+
+@given(doubt=st.floats(0, 100), rate=st.floats(0.01, 0.3))
+def test_what_is_only_expected_convinces_less_than_what_was_measured(doubt, rate):
+    expected = [each._replace(doubt=doubt) if each.age else each for each in ageing(rate)]
+    measured, doubted = belief([], ageing(rate)), belief([], expected)
+    assert doubted.relief(1, 0)[1] > measured.relief(1, 0)[1]
+    assert abs(doubted.means[0] - PRIOR.rate) <= abs(measured.means[0] - PRIOR.rate) + 1e-9

@@ -22,6 +22,7 @@ from mlops_assets.ml.labels import (
     judge,
     matured,
     nothing,
+    only_adds,
     settle,
     source_of,
 )
@@ -229,3 +230,20 @@ def test_the_contract_of_rows_without_target_is_sound_and_one_with_target_is_not
 def test_the_target_is_neither_key_nor_time(labels):
     with pytest.raises(ValueError, match="'sales' is the target"):
         spec(**labels)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "adds"),
+    [
+        ([1.0, None], [1.0, 2.0], True),
+        ([1.0, 2.0], [1.0, 2.0], True),
+        ([None, None], [1.0, None], True),
+        ([1.0, None], [1.5, 2.0], False),
+        ([1.0, 2.0], [1.0, None], False),
+    ],
+)
+@pytest.mark.parametrize("kind", ["float64", "Int64", "category", object])
+def test_labels_only_add_where_each_that_was_known_is_the_same(before, now, adds, kind):
+    scale = 2 if kind == "Int64" else 1
+    as_kind = [pd.Series([None if each is None else each * scale for each in side]) for side in (before, now)]
+    assert only_adds(*(side.astype(float).astype(kind) for side in as_kind)) == adds

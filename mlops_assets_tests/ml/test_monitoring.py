@@ -10,8 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.ml.monitoring import PREDICTION, Subject, judge, needs_retraining, predictions, reference_profile
-from mlops_assets_tests import toy
+from mlops_assets.ml.causes import Cause
+from mlops_assets.ml.monitoring import (
+    PREDICTION,
+    Subject,
+    broken_feed,
+    judge,
+    needs_retraining,
+    predictions,
+    reference_profile,
+)
+from mlops_assets.ml.spec import Drift
+from mlops_assets_tests import evidence, toy
 
 ROWS = 1000
 FIRST = datetime(2024, 5, 1, tzinfo=UTC)
@@ -281,3 +291,30 @@ def test_predicted_classes_that_change_their_shares_are_seen(share, verdict):
     declared = toy.spec("landing", task="multiclass", evaluation={"metric": "accuracy"}, gates=[])
     found = judge(declared, SUBJECT, reference_profile(reference, before), reference, now, WEIGHTS)
     assert found.verdict == verdict
+
+
+def blamed(likely="upstream"):
+    return evidence.drift("2024-05", "drifted", cause=Cause(likely=likely, findings=(), sentence="In other units."))
+
+
+@pytest.mark.parametrize("likely", ["upstream", "world", "unknown"])
+def test_only_a_delivery_whose_feed_is_blamed_is_not_to_be_learned_from(likely):
+    reason = broken_feed(blamed(likely), "bytes of 2024-05", Drift())
+    assert reason == ("In other units." if likely == "upstream" else None)
+
+
+def test_what_was_said_of_another_delivery_or_not_at_all_blames_nothing():
+    assert broken_feed(blamed(), "corrected bytes", Drift()) is None
+    assert broken_feed(None, "bytes of 2024-05", Drift()) is None
+    assert broken_feed(evidence.drift("2024-05", "drifted"), "bytes of 2024-05", Drift()) is None
+
+
+@pytest.mark.parametrize(("declared", "likely"), [("2024-05-01", "world"), ("2024-04-01", "upstream")])
+def test_that_it_was_the_world_is_for_a_person_to_say_of_each_partition(declared, likely):
+    rule = Drift(world_changed=(declared,))
+    found = blamed().as_declared(rule)
+    assert found.cause.likely == likely
+    assert "In other units." in found.cause.sentence
+    assert ("drift.world_changed" in found.cause.sentence) == (likely == "world")
+    assert (broken_feed(blamed(), "bytes of 2024-05", rule) is None) == (likely == "world")
+    assert found.as_declared(rule) == found

@@ -13,6 +13,8 @@ from mlops_assets.ml.retraining import Evidence
 from mlops_assets.ml.spec import Retraining
 from mlops_assets_tests.ml.decided import UPSTREAM, WORLD, about, decided, evidence, key, partition, training
 
+TRAINS = {"always": [10.0], "every_n": [10.0] * 3, "on_drift": None, "gain": [11.0, 12.0, 13.5, 15.0]}
+
 STEADY, AGEING = [10.0] * 8, [11.0, 12.0, 13.5, 15.0]
 anything = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.just(10.0))
 
@@ -281,3 +283,110 @@ def test_a_decision_reads_back_as_it_was_written():
 
 def test_an_estimate_is_carried_with_its_interval():
     assert decided(evidence(AGEING, [training(3, 10.0)])).evidence.trainings[0].holdout == about(10.0)
+
+
+@pytest.mark.parametrize("name", TRAINS)
+def test_nothing_is_trained_when_nothing_has_come_to_learn_from(name):
+    after = TRAINS[name] or drifted(2)
+    rule = {"policy": name, "cooldown": 0}
+    assert decided(evidence(after), rule).verdict == "RETRAIN"
+    in_vain = decided(evidence(after, fresh=()), rule)
+    assert in_vain.verdict == "WAIT"
+    assert f"nothing has come to learn from since the last training, at {key(3)}" in in_vain.sentence
+    assert in_vain.would_change == "With a partition more to learn from it would be RETRAIN."
+    assert decided(evidence(after, fresh=(), stale=(key(2),)), rule).verdict == "RETRAIN"
+
+
+@pytest.mark.parametrize(("policy", "verdict"), [("always", "WAIT"), ("every_n", "WAIT"), ("gain", "FIX_UPSTREAM")])
+def test_a_partition_of_a_broken_feed_alone_is_nothing_to_learn_from(policy, verdict):
+    found = evidence([partition(4, drift="drifted", cause=UPSTREAM)])
+    decision = decided(found, {"policy": policy, "every": 1, "cooldown": 0})
+    assert decision.verdict == verdict
+    assert key(4) in decision.sentence
+
+
+def test_a_partition_that_was_left_out_and_counts_again_is_something_to_learn_from():
+    trained = [training(3), training(6, 9.0, gain=1.0)]
+    corrected = evidence([10.0] * 3, trained, fresh=(key(5),))
+    assert verdicts(corrected, policy="always") == "RETRAIN"
+    assert verdicts(corrected, policy="gain", cooldown=0) == "WAIT"
+
+
+def test_a_broken_feed_is_to_be_repaired_also_when_a_training_has_left_it_out_already():
+    left_out = evidence([10.0, partition(5, cause=UPSTREAM)], [training(3), training(5, 9.0, gain=1.0)])
+    assert verdicts(left_out) == "FIX_UPSTREAM"
+    assert "drift.world_changed" in decided(left_out).would_change
+
+
+def test_figures_on_rows_of_a_broken_feed_say_nothing_of_the_champion():
+    spoiled = [10.0, partition(5, 90.0, cause=UPSTREAM), 10.0, 10.0]
+    unknown = [10.0, partition(5, None), 10.0, 10.0]
+    assert decided(evidence(spoiled)).expected_gain == decided(evidence(unknown)).expected_gain
+
+
+def estimated(place, value, width=0.2, held=(0, 0), **changes):
+    """A partition without labels, of which a figure is estimated."""
+    return partition(place, None, estimated=about(value, width), held=held, **changes)
+
+
+ESTIMATES = [12.0, 14.0, 17.0, 20.0]
+
+
+def expecting(**changes):
+    """Two partitions with labels, and four more of which errors are only estimated, which grow."""
+    return evidence([10.0, 10.5, *[estimated(6 + i, value, **changes) for i, value in enumerate(ESTIMATES)]])
+
+
+def test_before_labels_the_estimated_error_counts_and_the_sentence_says_so():
+    decision, without = decided(expecting()), decided(evidence([10.0, 10.5, *[None] * 4]))
+    assert decision.expected_gain.value > without.expected_gain.value
+    assert "the figures of 7 partitions (4 of them by its estimated error, labels not yet there)" in decision.sentence
+    assert "estimated" not in without.sentence
+
+
+def test_an_estimate_never_counts_as_much_as_a_measurement():
+    measured = decided(evidence([10.0, 10.5, *ESTIMATES])).expected_gain
+    for width in (1e-9, 0.2, 1.0):
+        found = decided(expecting(width=width)).expected_gain
+        assert found.value < measured.value
+    none = decided(evidence([10.0, 10.5, *[None] * 4])).expected_gain
+    assert decided(expecting(width=50.0)).expected_gain.value == pytest.approx(none.value, rel=0.05)
+
+
+@given(widths=st.tuples(st.floats(0.01, 3), st.floats(0.01, 3)))
+def test_the_wider_its_interval_the_less_an_estimate_counts(widths):
+    narrow, wide = (decided(expecting(width=width)).expected_gain.value for width in sorted(widths))
+    assert wide <= narrow + 1e-9
+
+
+@pytest.mark.parametrize(("held", "counts"), [((19, 20), True), ((10, 20), True), ((9, 20), False), ((0, 2), False)])
+def test_an_estimator_that_was_wrong_more_often_than_right_counts_for_nothing(held, counts):
+    decision, without = decided(expecting(held=held)), decided(evidence([10.0, 10.5, *[None] * 4]))
+    assert (decision.expected_gain == without.expected_gain) != counts
+    told = f"Its estimated error counts for nothing: the truth fell into {held[0]} of the last {held[1]} estimates."
+    assert (told in decision.sentence) != counts
+
+
+def test_an_estimator_that_was_often_wrong_counts_for_less():
+    gains = [decided(expecting(width=0.5, held=held)).expected_gain.value for held in ((20, 20), (15, 20), (11, 20))]
+    assert gains == sorted(gains, reverse=True)
+    assert len(set(gains)) == 3
+
+
+def test_a_mature_figure_stands_instead_of_what_was_estimated():
+    both = [partition(4 + i, 10.0, estimated=about(50.0)) for i in range(4)]
+    assert decided(evidence(both)).expected_gain == decided(evidence([10.0] * 4)).expected_gain
+
+
+def test_an_estimate_does_not_take_the_naive_guess_from_beside_what_was_measured():
+    harder = [partition(4 + i, 10.0 * times, baseline=20.0 * times) for i, times in enumerate((1.1, 1.3, 1.5))]
+    first = [training(3, baseline=20.0)]
+    alone = decided(evidence(harder, first)).expected_gain
+    beside = decided(evidence([*harder, estimated(7, 15.0)], first)).expected_gain
+    assert beside.value == pytest.approx(alone.value, rel=0.5)
+    assert verdicts(evidence([*harder, estimated(7, 15.0)], first)) == "WAIT"
+
+
+def test_estimates_alone_train_nothing_as_there_is_nothing_to_learn_from():
+    found = evidence([estimated(4 + i, value) for i, value in enumerate((15.0, 20.0, 25.0, 30.0))])
+    assert verdicts(found) == "NEED_LABELS"

@@ -1,10 +1,13 @@
 """Whether a candidate may be registered and takes the champion's place, on both sides of every border."""
 
 import math
+from datetime import UTC, datetime
 
 import pytest
 
 from mlops_assets.ml.registration import decide, identity, refusal
+from mlops_assets.ml.spec import digest_of
+from mlops_assets.ml.training import LeftOut
 from mlops_assets_tests import toy
 from mlops_assets_tests.evidence import about, candidate, comparison, report
 
@@ -106,3 +109,11 @@ def test_rows_written_once_more_make_no_new_candidate():
     corrected = first.manifest.model_copy(update={"contents": {"2024-01-01": "other rows"}})
     assert identity(first) == identity(candidate(manifest=moved))
     assert identity(first) != identity(candidate(manifest=corrected))
+
+
+def test_what_was_left_out_is_part_of_a_candidate_and_versions_that_know_of_none_keep_their_identity():
+    plain = candidate()
+    before = plain.manifest.model_dump(mode="json", exclude={"table_version", "left_out"})
+    assert identity(plain) == digest_of([before, plain.model_sha256])
+    out = {"2024-04-01": LeftOut(delivery="d", first=datetime(2024, 4, 1, tzinfo=UTC), reason="In other units.")}
+    assert identity(candidate(manifest=plain.manifest.model_copy(update={"left_out": out}))) != identity(plain)

@@ -1,6 +1,7 @@
 """What a declaration may not say: values that are impossible, on both sides of every border, and secrets."""
 
 import math
+from datetime import date
 
 import pytest
 from pydantic import ValidationError
@@ -86,3 +87,29 @@ def test_a_uri_with_a_password_is_refused_without_telling_it(uri):
 
 def test_a_mistake_beside_a_password_does_not_tell_it_either():
     assert "hunter2" not in refusal(source={"uri": "s3://KEY:hunter2@bucket", "files": ["a.csv"], "fils": 1})
+
+
+@pytest.mark.parametrize("keys", [[], ["2024-02-01"], ["2024-02-01", "2024-12-01"], [date(2024, 2, 1)]])
+def test_partitions_that_exist_may_be_declared_the_worlds_doing(keys):
+    found = toy.spec("landing", drift={"world_changed": keys}).drift.world_changed
+    assert found == tuple(str(key) for key in keys)
+
+
+@pytest.mark.parametrize("key", ["2024-02", "2024-2-1", "2024-02-02", "2023-12-01", "2025-01-01", "February"])
+def test_partitions_that_do_not_exist_are_refused_with_the_allowed_form(key):
+    told = refusal(drift={"world_changed": [key]})
+    assert f"drift.world_changed: {key!r} is no partition of toy" in told
+    assert "named by when they begin, like '2024-01-01', the first until before 2025-01-01" in told
+
+
+@pytest.mark.parametrize(("key", "taken"), [("north.2", True), ("../north", False), ("two words", False)])
+def test_batches_are_named_by_what_files_may_be_called(key, taken):
+    batches = {"source": {"uri": "landing", "files": ["{partition}.csv"]}, "partitions": {"every": "batch"}}
+    if taken:
+        assert toy.spec("landing", **batches, drift={"world_changed": [key]}).drift.world_changed == (key,)
+    else:
+        assert "batches are named by letters" in refusal(**batches, drift={"world_changed": [key]})
+
+
+def test_a_partition_is_declared_the_worlds_doing_once():
+    assert "stands here twice" in refusal(drift={"world_changed": ["2024-02-01", "2024-02-01"]})

@@ -13,6 +13,7 @@ from mlops_assets.ml import training
 from mlops_assets.ml.monitoring import PREDICTION
 from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.training import (
+    LeftOut,
     TrainingError,
     choose,
     code_digest,
@@ -21,6 +22,7 @@ from mlops_assets.ml.training import (
     lock_digest,
     manifest,
     splits,
+    summary,
 )
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
@@ -301,3 +303,33 @@ def test_windows_that_are_none_or_the_same_or_too_small_are_refused(window):
 def test_one_window_is_declared_as_before():
     for window in (None, 6):
         assert declared(training={"window": window}).model_dump(mode="json")["training"]["window"] == window
+
+
+def broken(*days):
+    return {
+        f"p{day:02}": LeftOut(delivery=f"d{day}", first=datetime(2024, 1, day, tzinfo=UTC), reason=f"{day} is broken.")
+        for day in days
+    }
+
+
+def test_too_few_partitions_of_a_sound_feed_are_refused_with_what_is_left_out_why_and_what_to_do():
+    with pytest.raises(TrainingError) as refused:
+        splits(validated(1, 2), declared(), broken(3, 4))
+    assert str(refused.value) == (
+        "toy: 2 partitions are validated and come from a sound feed, training.min_partitions asks for 3. Left out: "
+        "p03: 3 is broken.; p04: 4 is broken. Have the producer deliver them anew, or name them in drift.world_changed "
+        "where it was the world that changed."
+    )
+    assert len(splits(validated(1, 2, 5), declared(), broken(3, 4))) == 1
+
+
+def test_the_manifest_and_its_sentence_name_what_was_left_out_of_the_window_and_why():
+    parts = splits(validated(2, 3, 5), declared())[0]
+    made = manifest(declared(), parts, {}, broken(1, 4, 6))
+    assert list(made.left_out) == ["p04", "p06"]
+    assert made.left_out["p04"].reason == "4 is broken."
+    assert made.digest() != manifest(declared(), parts).digest()
+    assert summary(made) == (
+        "Learned from p02, p03; p05 was kept back to judge it. Left out: p04: 4 is broken.; p06: 6 is broken."
+    )
+    assert summary(manifest(declared(), parts)) == "Learned from p02, p03; p05 was kept back to judge it."

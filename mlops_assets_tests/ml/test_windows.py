@@ -81,3 +81,29 @@ def test_no_more_partitions_begin_in_some_days_than_they_are_said_to_span(every,
 
 def test_batches_span_no_time():
     assert partitions_in(40, "batch") == 0
+
+
+@given(every=EVERY, start=STARTS, ahead=st.integers(-3, 50))
+def test_a_declared_window_is_known_by_its_key_and_no_window_before_the_first_is(every, start, ahead):
+    ours = windows(every, start)
+    assert ours.has(ours.key(ours.first() + ahead)) == (ahead >= 0)
+
+
+@pytest.mark.parametrize(
+    ("every", "key", "known"),
+    [
+        ("monthly", "2024-02-01", True),
+        ("monthly", "2024-02-02", False),
+        ("monthly", "2024-2-1", False),
+        ("monthly", "2024-02", False),
+        ("monthly", "2024-05-01", True),
+        ("monthly", "2024-06-01", False),
+        ("hourly", "2024-02-01-05", True),
+        ("hourly", "2024-02-01", False),
+        ("weekly", "2024-01-08", True),
+        ("weekly", "2024-01-09", False),
+        ("daily", "", False),
+    ],
+)
+def test_only_whole_keys_of_windows_before_the_end_are_known(every, key, known):
+    assert windows(every, end=date(2024, 6, 1)).has(key) == known
