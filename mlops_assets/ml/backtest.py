@@ -301,6 +301,7 @@ class Life:
         """What the champion of this moment says of a new partition. Its labels are kept until they are known."""
         look = self.history.look(self.spec, version.made, part)
         drift = look.drift.model_copy(update={"version": version.number, "cause": self._cause(part, look.drift)})
+        drift = drift.as_declared(self.spec.drift)
         self.drift[part.partition] = drift
         report = look.performance
         if report is not None:
@@ -315,9 +316,12 @@ class Life:
 
     def _cause(self, part: ValidatedPartition, drift: DriftReport) -> Cause:
         """What most likely moved a partition, by those that have come."""
-        broken = [key for key, report in self.drift.items() if report.is_broken_feed]
-        before = earlier(self.seen, part, self.spec.partitions).without(broken)
+        before = earlier(self.seen, part, self.spec.partitions).without(self._broken())
         return self.history.cause(self.spec, part, before, drift.moved)
+
+    def _broken(self) -> list[str]:
+        """The partitions of a broken feed, as far as it is said."""
+        return [key for key, report in self.drift.items() if report.is_broken_feed]
 
     def _alarm(self, version: int) -> bool:
         rule = self.spec.drift
@@ -347,8 +351,9 @@ class Life:
             return {"trained": True, "note": str(error)}
 
     def train(self, validated: dict[str, ValidatedPartition]) -> dict[str, Any]:
-        """A candidate of these partitions, and whether it serves from now on."""
-        parts, made = self.history.trained(self.spec, splits(validated, self.spec))
+        """A candidate of those of these partitions that come from a sound feed, and whether it serves from now on."""
+        sound = {key: part for key, part in validated.items() if key not in self._broken()}
+        parts, made = self.history.trained(self.spec, splits(sound, self.spec))
         candidate = made.candidate.model_copy(update={"mlflow_run_id": f"training {len(self.trainings) + 1}"})
         report = self._judged(parts, Trained(candidate, made.fitted))
         refused = refusal(candidate, report, self.spec)

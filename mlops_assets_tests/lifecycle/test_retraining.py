@@ -132,7 +132,7 @@ def test_a_correction_of_what_was_learned_from_is_seen_until_it_is_learned(works
     decision = decided(shop)
     assert decision.evidence.stale == ("2024-02-01",)
     assert decision.verdict == "RETRAIN"
-    assert "learned from rows that were corrected since: 2024-02-01" in decision.sentence
+    assert "learned from what was corrected since: 2024-02-01" in decision.sentence
     for asset, name in (("trained_model", "stands_on_current_data"), (DECISION, "champion_stands_on_current_data")):
         said = newest_check(shop, asset, name)
         assert not said.passed
@@ -197,3 +197,85 @@ def test_what_is_read_does_not_grow_with_the_history(tmp_path):
         records.put("toy", "drift_report", evidence.drift(month, "stable"), f"{month}-01")
     found = watched(spec, records)
     assert list(found.validated) == list(found.drift) == [f"{month}-01" for month in months[-depth(spec) :]]
+
+
+def without_wind(month):
+    return toy.rows(month).assign(wind=lambda rows: rows["wind"].where(rows.index >= 0.7 * len(rows)))
+
+
+def test_a_broken_feed_is_left_out_until_it_is_corrected_or_declared_the_worlds_doing(workshop):
+    shop = workshop(retraining={"policy": "every_n", "every": 1})
+    daemon = Daemon(shop)
+    for month in (*FITTED, "2024-04"):
+        toy.deliver(shop.landing, month)
+        daemon.settle()
+    assert shop.run((), TRAINING).success
+    toy.deliver(shop.landing, "2024-05", without_wind("2024-05"))
+    daemon.settle()
+    broken = decided(shop)
+    assert (broken.verdict, broken.evidence.fresh) == ("WAIT", ())
+    assert "Left out for their feed: 2024-05-01." in broken.sentence
+
+    gain = {"retraining": GAIN}
+    by_gain = Workshop(shop.home, shop.instance, gain)
+    assert by_gain.run((), (DECISION,)).success
+    assert decided(shop).verdict == "FIX_UPSTREAM"
+    declared = Workshop(shop.home, shop.instance, {**gain, "drift": {"world_changed": ["2024-05-01"]}})
+    assert declared.run((), (DECISION,)).success
+    assert decided(shop).verdict != "FIX_UPSTREAM"
+    assert decided(shop).evidence.fresh == ("2024-05-01",)
+
+    toy.deliver(shop.landing, "2024-05")
+    daemon.settle()
+    assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("RETRAIN", ("2024-05-01",))
+    assert shop.run((), TRAINING).success
+    assert shop.run((), (DECISION,)).success
+    assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("WAIT", ())
+
+
+@pytest.mark.parametrize("policy", ["always", "every_n"])
+def test_where_labels_are_late_nothing_is_trained_until_new_ones_have_matured(workshop, tmp_path, policy):
+    labelling, rows = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
+    shop = late.open_shop(workshop, tmp_path, retraining={"policy": policy, "every": 1})
+    late.deliver_rows(shop, *FITTED, "2024-04", "2024-05")
+    for month in FITTED:
+        late.deliver_labels(shop, month)
+    assert shop.run((*FITTED, "2024-04", "2024-05"), rows).success
+    assert shop.run(FITTED, labelling).success
+    assert shop.run((), TRAINING).success
+    assert shop.run((), (DECISION,)).success
+    assert decided(shop).verdict == "WAIT"
+    assert "But nothing has come to learn from since the last training, at 2024-03-01" in decided(shop).sentence
+    late.deliver_labels(shop, "2024-04")
+    assert shop.run(["2024-04"], labelling).success
+    assert shop.run((), (DECISION,)).success
+    assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("RETRAIN", ("2024-04-01",))
+
+
+def test_corrected_labels_mark_what_learned_from_them_as_stale_and_more_labels_do_not(workshop, tmp_path):
+    shop = late.open_shop(workshop, tmp_path, retraining=GAIN)
+    data, labels = Daemon(shop), Daemon(shop, sensor="new_labels")
+    late.deliver_rows(shop, *FITTED)
+    data.settle()
+    few = late.labels("2024-02").head(285)
+    for month in FITTED:
+        late.deliver_labels(shop, month, few if month == "2024-02" else None)
+    labels.settle()
+    data.settle()
+    assert newest_check(shop, "trained_model", "stands_on_current_data").passed
+
+    late.deliver_labels(shop, "2024-02", late.labels("2024-02").tail(15), "more")
+    [request] = labels.settle()
+    assert DECISION in {key.path[-1] for key in request.asset_selection}
+    assert (decided(shop).evidence.stale, decided(shop).verdict) == ((), "WAIT")
+
+    late.deliver_labels(shop, "2024-02", few.assign(sales=few["sales"] + 50))
+    labels.settle()
+    decision = decided(shop)
+    assert (decision.evidence.stale, decision.verdict) == (("2024-02-01",), "RETRAIN")
+    for asset, name in (("trained_model", "stands_on_current_data"), (DECISION, "champion_stands_on_current_data")):
+        assert newest_check(shop, asset, name).metadata["corrected"].value == ["2024-02-01"]
+
+    assert shop.run((), TRAINING).success
+    assert shop.run((), (DECISION,)).success
+    assert (decided(shop).evidence.stale, decided(shop).verdict) == ((), "WAIT")

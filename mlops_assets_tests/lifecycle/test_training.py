@@ -8,11 +8,14 @@ import pandas as pd
 import pytest
 
 from mlops_assets.lifecycle.training import training
+from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.registration import identity
 from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking
-from mlops_assets_tests import toy
+from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.lifecycle.stages import MONTHS, failure, materialized, metadata, run, validate, validated
 
 QUICK = {"path": "sklearn.linear_model.Ridge"}
@@ -207,3 +210,92 @@ def test_the_code_version_follows_the_functions_and_the_contract_that_are_declar
     plain = code_version(toy.spec("/nowhere"))
     assert code_version(toy.spec("/nowhere", features=ratio)) != plain
     assert code_version(toy.spec("/nowhere", contract="mlops_assets_tests.ml.test_features.Contract")) != plain
+
+
+def blame(shop, month, delivery=None):
+    """Say of a month's delivery as it is validated now, or of another one, that its feed is broken."""
+    records, key = shop.resources["records"], f"{month}-01"
+    part = records.get(ValidatedPartition, "toy", "validated_features", key)
+    cause = Cause(likely="upstream", findings=(), sentence="Likely a broken feed: wind is missing.")
+    report = evidence.drift(month, "drifted", delivery=delivery or part.delivery, cause=cause)
+    records.put("toy", "drift_report", report, key)
+
+
+def learned_and_judged(shop):
+    made = candidate(shop).manifest
+    return [key[:7] for key in made.fitted_partitions], [key[:7] for key in made.holdout_partitions]
+
+
+def four_months(workshop, **changes):
+    shop = validated(workshop(estimator=QUICK, **changes))
+    validate(shop, "2024-04")
+    return shop
+
+
+@pytest.mark.parametrize(
+    ("broken", "fitted", "holdout"),
+    [
+        ("2024-01", ["2024-02", "2024-03"], ["2024-04"]),
+        ("2024-02", ["2024-01", "2024-03"], ["2024-04"]),
+        ("2024-04", ["2024-01", "2024-02"], ["2024-03"]),
+    ],
+)
+def test_a_month_of_a_broken_feed_neither_teaches_nor_judges(workshop, broken, fitted, holdout):
+    shop = four_months(workshop)
+    blame(shop, broken)
+    result = train(shop)
+    assert result.success
+    assert learned_and_judged(shop) == (fitted, holdout)
+    shown = metadata(result, "trained_model")
+    outside = broken == "2024-01"
+    said = {} if outside else {f"{broken}-01": "Likely a broken feed: wind is missing."}
+    assert shown["left_out"] == said
+    assert ("Left out: " in shown["summary"]) != outside
+    assert set(candidate(shop).manifest.left_out) == set(said)
+
+
+def test_the_next_older_month_takes_the_place_of_one_that_is_left_out_of_a_window(workshop):
+    shop = four_months(workshop, training={"window": 3, "min_partitions": 2})
+    blame(shop, "2024-03")
+    assert train(shop).success
+    assert learned_and_judged(shop) == (["2024-01", "2024-02"], ["2024-04"])
+
+
+def test_with_too_few_months_of_a_sound_feed_nothing_is_trained_and_the_way_out_is_said(workshop):
+    shop = validated(workshop(estimator=QUICK))
+    blame(shop, "2024-02")
+    said = failure(train(shop))
+    assert "toy: 2 partitions are validated and come from a sound feed, training.min_partitions asks for 3" in said
+    assert "2024-02-01: Likely a broken feed: wind is missing." in said
+    assert "or name them in drift.world_changed" in said
+    assert candidate(shop) is None
+
+
+def test_what_a_person_says_was_the_world_is_learned_from(workshop):
+    shop = four_months(workshop, drift={"world_changed": ["2024-02-01"]})
+    blame(shop, "2024-02")
+    blame(shop, "2024-03")
+    assert train(shop).success
+    assert learned_and_judged(shop) == (["2024-01", "2024-02"], ["2024-04"])
+    assert set(candidate(shop).manifest.left_out) == {"2024-03-01"}
+
+
+def test_a_corrected_delivery_of_what_was_left_out_counts_again_by_itself(workshop):
+    shop = four_months(workshop)
+    blame(shop, "2024-02")
+    assert train(shop).success
+    validate(shop, "2024-02", toy.rows("2024-02", 200))
+    assert train(shop).success
+    assert learned_and_judged(shop) == (["2024-01", "2024-02", "2024-03"], ["2024-04"])
+    assert candidate(shop).manifest.left_out == {}
+
+
+def test_leaving_a_month_out_is_the_same_model_again_and_another_than_with_it(workshop):
+    shop = four_months(workshop)
+    assert train(shop).success
+    whole = candidate(shop)
+    blame(shop, "2024-02")
+    assert train(shop).success
+    first = candidate(shop)
+    assert train(shop).success
+    assert identity(candidate(shop)) == identity(first) != identity(whole)

@@ -155,3 +155,23 @@ def test_batches_are_held_against_those_whose_rows_came_before_theirs_whatever_t
     recent, likewise = known._before(last)
     named = [part.partition for part in recent if not part.partition.startswith("2024")]
     assert (named, likewise) == (["b-9", "b-10", "a-11"], ())
+
+
+def test_a_month_that_a_person_says_was_the_world_warns_of_nothing_and_the_others_still_do(shop):
+    arrive(shop, {month: without_wind(month) for month in ("2024-05", "2024-06")})
+    declared = Workshop(shop.home, shop.instance, {"drift": {"world_changed": ["2024-05-01"]}})
+    check = judge(declared, "2024-05")["moved_with_the_world"]
+    assert (check.passed, check.metadata["broken"].value) == (True, {})
+    assert reported(declared, "2024-05").cause.likely == "upstream"
+    shown = metadata(declared, "2024-05")
+    assert shown["likely_cause"].value == "world"
+    assert shown["because"].value.startswith("It was the world, as drift.world_changed declares. What was found: ")
+    assert not judge(shop, "2024-05")["moved_with_the_world"].passed
+
+
+def test_a_month_that_was_the_world_is_what_later_ones_are_held_against(shop):
+    arrive(shop, {month: without_wind(month) for month in ("2024-05", "2024-06")})
+    judge(shop, "2024-05")
+    assert not judge(shop, "2024-06")["moved_with_the_world"].passed
+    declared = Workshop(shop.home, shop.instance, {"drift": {"world_changed": ["2024-05-01"]}})
+    assert judge(declared, "2024-06")["moved_with_the_world"].passed

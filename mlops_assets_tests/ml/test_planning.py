@@ -285,6 +285,13 @@ def test_labels_are_kept_joined_and_measured_as_far_as_their_rows_have_come():
     assert {request.reason for request in decided.requests} == {"new_labels"}
 
 
+def test_where_a_champion_is_it_is_decided_anew_about_labels_that_it_may_have_learned_from():
+    [request] = ask_labels(versions(1), validated=(1,), champion=True).requests
+    assert request.assets == (*LABELLING, DECISION)
+    [early] = ask_labels(versions(1), champion=True).requests
+    assert early.assets == LABELLING[:1]
+
+
 def test_labels_are_asked_for_once_and_again_when_they_change():
     first = ask_labels(versions(1), validated=(1,))
     held = versions(1)
