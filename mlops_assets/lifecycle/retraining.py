@@ -33,6 +33,7 @@ from mlops_assets.resources.registry import CHAMPION, Registry
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
 CURRENT = "champion_stands_on_current_data"
+LOOKED_AT = (VALIDATED, "drift_report", "performance_report")
 SHOWN = 3
 DECIDERS = [f"mlops_assets.ml.{name}" for name in ("evidence", "gain", "policies", "prospects", "retraining")]
 
@@ -43,7 +44,7 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
 
     @dg.asset(
         **common.describe(spec, "retraining", "mlflow"),
-        deps=[common.key(spec, asset) for asset in (VALIDATED, "drift_report", "performance_report")],
+        deps=[common.key(spec, asset) for asset in (*LOOKED_AT, *((LABELS,) if spec.labels else ()))],
         op_tags={"dagster/priority": "10", **common.compute(spec, "retraining")},
         code_version=_code_version(spec),
         check_specs=[

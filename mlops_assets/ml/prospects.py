@@ -23,15 +23,16 @@ TRUSTED = 0.5
 class Prospect:
     """What a training promises, in units of the metric, when the champion is `age` partitions old.
 
-    `level` is the error of the champion, which could have learned from `learned` partitions, `price` what a training
-    must bring in. The belief rests on so many `trainings` and on the figures of so many `partitions`, of which some are
-    only `estimated`.
+    `level` is the error of the champion, which could have learned from `learned` rows, `rows` those of each one
+    since that can be learned from, `price` what a training must bring in. The belief rests on so many `trainings`
+    and on the figures of so many `partitions`, of which some are only `estimated`.
     """
 
     believed: Belief
     level: float
     age: int
-    learned: int
+    learned: float
+    rows: tuple[int, ...]
     price: float
     trainings: int
     partitions: int
@@ -48,7 +49,8 @@ class Prospect:
         gained, seen = _gained(case), _seen(case)
         believed = belief(gained, seen, prior)
         estimated = sum(each.doubt is not None for each in seen)
-        return cls(believed, level, case.age, case.learned, price, len(gained), len(seen), estimated)
+        figures = len(gained), len(seen), estimated
+        return cls(believed, level, case.age, case.learned, _rows(case.reign), price, *figures)
 
     @property
     def gain(self) -> Estimate:
@@ -79,7 +81,12 @@ class Prospect:
         return self.level * value, self.level * low, self.level * high
 
     def _relief(self, age: int) -> tuple[float, float]:
-        return self.believed.relief(age, math.log1p(age / self.learned))
+        return self.believed.relief(age, math.log1p(self._rows(age) / self.learned))
+
+    def _rows(self, age: int) -> float:
+        """How many rows have come when the champion is `age` old; partitions to come are like those that came."""
+        known = self.rows[:age]
+        return sum(known) * (age / len(known)) if known else 0.0
 
 
 class _Figure(NamedTuple):
@@ -147,7 +154,7 @@ def _gained(case: Case) -> list[Gained]:
             before = after + training.gain.value
             age = keys.index(training.partition) - keys.index(champion.partition)
             if min(before, after, age) > 0 and math.isfinite(before):
-                grown = math.log1p(age / case.learned_by(champion))
+                grown = math.log1p(sum(_rows(case.between(champion, training))) / case.learned_by(champion))
                 found.append(Gained(age, grown, math.log(before / after)))
         champion = training if training.became_champion else champion
     return found
@@ -186,6 +193,11 @@ def _course(reign: int, start: int, figures: Sequence[_Figure]) -> Iterator[Seen
 
 def _naive(baseline: float | None, better: str) -> float | None:
     return None if baseline is None else _error(baseline, better)
+
+
+def _rows(partitions: Sequence[PartitionFacts]) -> tuple[int, ...]:
+    """The rows of each partition that can be learned from."""
+    return tuple(0 if facts.broken else facts.rows for facts in partitions)
 
 
 def _error(value: float, better: str) -> float:

@@ -183,13 +183,21 @@ class Case:
         return len(self.reign)
 
     @property
-    def learned(self) -> int:
-        """How many partitions the champion could have learned from."""
-        return self.learned_by(self.champions[-1]) if self.champions else 1
+    def learned(self) -> float:
+        """How many rows the champion could have learned from; those of one partition where that is not known."""
+        partitions = self.evidence.partitions
+        mean = sum(facts.rows for facts in partitions) / len(partitions)
+        return self.learned_by(self.champions[-1]) if self.champions else mean
 
-    def learned_by(self, training: TrainingFacts) -> int:
-        """How many partitions were at hand for a training, whatever window it took, as far as is known."""
-        return max(training.fitted, self.keys.index(training.partition) if training.partition in self.keys else 0, 1)
+    def learned_by(self, training: TrainingFacts) -> float:
+        """How many rows were at hand for a training, whatever window it took.
+
+        Partitions that are not known any more are taken to have been like the others.
+        """
+        place = self.keys.index(training.partition) if training.partition in self.keys else 0
+        partitions = self.evidence.partitions
+        known = [facts.rows for facts in partitions[:place] or partitions]
+        return max(training.fitted, place, 1) * sum(known) / len(known)
 
     @property
     def drifted(self) -> bool:

@@ -146,11 +146,18 @@ def test_the_model_learns_of_a_month_when_its_labels_have_matured_and_not_before
 
 
 def test_a_correction_of_labels_is_one_run_and_changes_the_figure_and_the_labels(life):
-    assert life.reasons("correction") == ["new_labels"]
+    assert life.reasons("correction").count("new_labels") == 1
     before, after = life.reports["piece 2"], life.reports["correction"]
     assert after.measured.value > before.measured.value + 20
     assert after.labels != before.labels
     assert life.labelled["correction"][MAY].content != life.labelled["piece 2"][MAY].content
+
+
+def test_what_learned_from_labels_that_are_corrected_is_trained_anew_once(life):
+    assert life.reasons("correction") == ["new_labels", "training"]
+    before, after = life.candidates["piece 2"].manifest, life.candidates["correction"].manifest
+    assert (after.fitted_partitions, after.holdout_partitions) == (before.fitted_partitions, before.holdout_partitions)
+    assert after.labels[MAY] != before.labels[MAY]
 
 
 def test_labels_before_their_rows_are_kept_and_join_them_when_they_come(life):
