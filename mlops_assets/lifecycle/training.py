@@ -115,7 +115,8 @@ def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
 
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the model beside the rows: the declaration, its own code, and the code that fits."""
-    return code_version(spec.model_dump(mode="json", include=DECIDES), [*own_modules(spec), *FITS])
+    declared = spec.model_dump(mode="json", include=DECIDES) | {"world_changed": list(spec.drift.world_changed)}
+    return code_version(declared, [*own_modules(spec), *FITS])
 
 
 def _fit(

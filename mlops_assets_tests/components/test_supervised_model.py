@@ -114,10 +114,16 @@ def test_a_mistake_is_found_in_whichever_of_many_models_it_stands():
         ({"quality": {"row_count_ratio": [2.0, 0.5]}}, "row_count_ratio"),
         ({"seed": True}, "seed"),
         ({"exclude": ["wind", "wind"]}, "'wind' stands here twice"),
+        ({"drift": {"world_changed": ["2024-02"]}}, "like '2024-01-01', the first"),
     ],
 )
 def test_an_impossible_declaration_is_refused_with_the_reason(changes, reason):
     assert reason in refusal(edited(**changes))
+
+
+def test_a_partition_may_be_named_without_quotes_which_yaml_reads_as_a_day():
+    text = yaml.safe_dump(edited(drift={"world_changed": ["DAY"]}), sort_keys=False)
+    assert load(text.replace("DAY", "2024-02-01")).resolve_all_asset_specs()
 
 
 def test_a_password_in_a_uri_is_refused_without_telling_it():

@@ -269,7 +269,7 @@ def test_corrected_labels_mark_what_learned_from_them_as_stale_and_more_labels_d
     assert DECISION in {key.path[-1] for key in request.asset_selection}
     assert (decided(shop).evidence.stale, decided(shop).verdict) == ((), "WAIT")
 
-    late.deliver_labels(shop, "2024-02", few.assign(sales=few["sales"] + 50))
+    late.deliver_labels(shop, "2024-02", few.assign(sales=few["sales"] + 0.5))
     labels.settle()
     decision = decided(shop)
     assert (decision.evidence.stale, decision.verdict) == (("2024-02-01",), "RETRAIN")

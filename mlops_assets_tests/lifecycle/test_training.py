@@ -190,6 +190,8 @@ def test_the_code_version_follows_what_decides_the_model_and_nothing_else():
     assert code_version(toy.spec("/elsewhere", gates=[], owner="team:other")) == plain
     assert code_version(toy.spec("/nowhere", seed=8)) != plain
     assert code_version(toy.spec("/nowhere", features=[])) != plain
+    assert code_version(toy.spec("/nowhere", drift={"k": 1})) == plain
+    assert code_version(toy.spec("/nowhere", drift={"world_changed": ["2024-02-01"]})) != plain
 
 
 def test_the_step_asks_for_the_compute_profile_that_is_declared():

@@ -320,7 +320,7 @@ def test_a_broken_feed_is_to_be_repaired_also_when_a_training_has_left_it_out_al
 
 def test_figures_on_rows_of_a_broken_feed_say_nothing_of_the_champion():
     spoiled = [10.0, partition(5, 90.0, cause=UPSTREAM), 10.0, 10.0]
-    unknown = [10.0, partition(5, None), 10.0, 10.0]
+    unknown = [10.0, partition(5, None, rows=0), 10.0, 10.0]
     assert decided(evidence(spoiled)).expected_gain == decided(evidence(unknown)).expected_gain
 
 
@@ -363,7 +363,7 @@ def test_the_wider_its_interval_the_less_an_estimate_counts(widths):
 def test_an_estimator_that_was_wrong_more_often_than_right_counts_for_nothing(held, counts):
     decision, without = decided(expecting(held=held)), decided(evidence([10.0, 10.5, *[None] * 4]))
     assert (decision.expected_gain == without.expected_gain) != counts
-    told = f"Its estimated error counts for nothing: the truth fell into {held[0]} of the last {held[1]} estimates."
+    told = f"counts for nothing: the truth fell into {held[0]} of the last {held[1]} estimates."
     assert (told in decision.sentence) != counts
 
 
@@ -390,3 +390,22 @@ def test_an_estimate_does_not_take_the_naive_guess_from_beside_what_was_measured
 def test_estimates_alone_train_nothing_as_there_is_nothing_to_learn_from():
     found = evidence([estimated(4 + i, value) for i, value in enumerate((15.0, 20.0, 25.0, 30.0))])
     assert verdicts(found) == "NEED_LABELS"
+
+
+def grown(rows, **changes):
+    """What a training gains where more data made each champion better, none aged, and two partitions of `rows` came."""
+    steady = [10.0, 10.0, 7.0, 7.0, 5.0, 5.0]
+    seen = [partition(4 + place, value) for place, value in enumerate(steady)]
+    newest = [partition(10 + place, 4.0, rows=rows, **changes) for place in range(2)]
+    trained = [training(3), training(5, 7.0, gain=3.0), training(7, 5.0, gain=2.0), training(9, 4.0, gain=1.0)]
+    return decided(evidence([*seen, *newest], trained), {"most": 9}).expected_gain.value
+
+
+def test_what_there_is_more_to_learn_from_is_counted_in_rows():
+    assert grown(10) < grown(100) < grown(1000)
+
+
+@pytest.mark.parametrize(("cause", "counts"), [(UPSTREAM, False), (WORLD, True)])
+def test_rows_of_a_broken_feed_are_nothing_more_to_learn_from(cause, counts):
+    few, many = (evidence([10.0, partition(5, None, rows=rows, cause=cause), 10.0]) for rows in (10, 1000))
+    assert (decided(few).expected_gain != decided(many).expected_gain) == counts
