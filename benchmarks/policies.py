@@ -69,7 +69,7 @@ def market(folder: Path) -> tuple[ModelSpec, pd.DataFrame]:
         "market",
         task="binary",
         partitions={"every": "monthly", "start": "1996-05-01"},
-        contract="mlops_assets.defs.models.electricity_price.contract.MarketHalfHour",
+        contract="mlops_assets_tests.real_data.contracts.SettledHalfHour",
         target="class",
         exclude=["nswprice"],
         estimator={"path": CLASSIFIER, "params": {"max_iter": 80}},

@@ -30,6 +30,7 @@ import psutil
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.records import Records
+from mlops_assets.simulation.delivery import LABELS
 from mlops_assets.simulation.electricity import ElectricityWorld
 from mlops_assets_tests.end_to_end.server import OVER, DevServer, dev_server
 from mlops_assets_tests.sinks import Sink, http_sink
@@ -57,8 +58,8 @@ def half_empty(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def broken(rows: pd.DataFrame) -> pd.DataFrame:
-    """A price that the contract refuses, in every row."""
-    return rows.assign(nswprice=7.0)
+    """A demand that the contract refuses, in every row."""
+    return rows.assign(nswdemand=7.0)
 
 
 SPOILED: dict[int, tuple[str, Spoil]] = {
@@ -83,8 +84,9 @@ class Loop:
     told: int = 0
 
     def send(self, start: date, spoil: Spoil | None = None) -> None:
-        """Deliver a week, whole at once."""
+        """Deliver a week, whole at once, and the labels of earlier ones that come together with it."""
         self._write(self.world.file_name(start), self._content(start, spoil))
+        self._send_labels(start)
 
     def send_slowly(self, start: date) -> None:
         """Deliver a week in two halves, some seconds apart."""
@@ -92,6 +94,7 @@ class Loop:
         for part in (content[: len(content) // 2], content):
             (self._landing / self.world.file_name(start)).write_bytes(part)
             time.sleep(6)
+        self._send_labels(start)
 
     def wait(self, server: DevServer) -> list[Run]:
         """The runs that are new and over, once nothing has happened for QUIET_SECONDS."""
@@ -122,14 +125,23 @@ class Loop:
         return self.home / "landing" / MODEL
 
     def _content(self, start: date, spoil: Spoil | None) -> bytes:
-        rows = self.world.partition(start, self.world.attempts(start) - 1)
-        return gzip.compress((spoil(rows) if spoil else rows).to_csv(index=False).encode(), mtime=0)
+        rows = self.world.partition(start, self.world.attempts(start) - 1).drop(columns=list(self.world.late))
+        return _compressed(spoil(rows) if spoil else rows)
+
+    def _send_labels(self, start: date) -> None:
+        for name, labels in self.world.labels(start).items():
+            self._write(f"{LABELS}/{name}", _compressed(labels))
 
     def _write(self, name: str, content: bytes) -> None:
-        self._landing.mkdir(parents=True, exist_ok=True)
-        aside = self._landing / f".{name}.part"
+        path = self._landing / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_name(f".{path.name}.part")
         aside.write_bytes(content)
-        aside.rename(self._landing / name)
+        aside.rename(path)
+
+
+def _compressed(rows: pd.DataFrame) -> bytes:
+    return gzip.compress(rows.to_csv(index=False).encode(), mtime=0)
 
 
 def kill(server: DevServer, words: str) -> int:

@@ -40,7 +40,7 @@ def demo(
         home = None if data is None or os.environ.get(settings.HOME.name) else f"{settings.home()}/real"
         console.print("Making the instance ready ...", style="dim")
         prepare(home)
-        providers = [Provider(world, _landing(world.model)) for world in worlds]
+        providers = [Provider(world, _landing(world)) for world in worlds]
         lines = play_all(console, providers, months)
     except (NoDataError, OtherWorldError) as error:
         _refuse(Console(), error)
@@ -54,7 +54,7 @@ def deliver(
     model: Annotated[str, typer.Argument(help="bike_demand or electricity_price")],
     count: Annotated[int, typer.Option(min=1, help="How many deliveries.")] = 1,
 ) -> None:
-    """Drop the next simulated delivery into the landing folder, where the sensor finds it."""
+    """Drop the next simulated delivery into the landing folder, where the sensors find it."""
     from itertools import islice
 
     from mlops_assets.simulation.provider import OtherWorldError, Provider, simulated_worlds
@@ -63,9 +63,9 @@ def deliver(
     worlds = {world.model: world for world in simulated_worlds()}
     if model not in worlds:
         _refuse(console, f"No world delivers {model!r}. There are: {', '.join(worlds)}.")
-    provider = Provider(worlds[model], _landing(model))
+    provider = Provider(worlds[model], _landing(worlds[model]))
     try:
-        sent = [provider.send(start, attempt) for start, attempt in islice(provider.coming(), count)]
+        sent = [path for start, attempt in islice(provider.coming(), count) for path in provider.send(start, attempt)]
     except OtherWorldError as error:
         _refuse(console, error)
     for path in sent:
@@ -82,7 +82,7 @@ def dev(port: Annotated[int, typer.Option(help="Where the Dagster UI listens.")]
     from mlops_assets.simulation.provider import simulated_worlds
 
     for world in simulated_worlds():
-        _landing(world.model)
+        _landing(world)
     try:
         raise typer.Exit(serve(port, Console()))
     except HeldError as error:
@@ -335,14 +335,15 @@ def _refuse(console: Console, reason: object) -> NoReturn:
     raise typer.Exit(1)
 
 
-def _landing(model: str) -> Path:
-    """The landing folder of a shipped model, made where it is missing."""
+def _landing(world: World) -> Path:
+    """The landing folder of a shipped model, made where it is missing, and in it the one of labels that come later."""
     from mlops_assets import settings
+    from mlops_assets.simulation.delivery import LABELS
 
     if "://" in settings.landing():
         _refuse(Console(), f"{settings.LANDING.name} is {settings.landing()}: worlds deliver into local folders only.")
-    folder = Path(settings.landing()) / model
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(settings.landing()) / world.model
+    (folder / LABELS if world.late else folder).mkdir(parents=True, exist_ok=True)
     return folder
 
 

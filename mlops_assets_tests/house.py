@@ -50,14 +50,14 @@ class House:
         return next(spec for spec in declared() if spec.name == model)
 
     def settle(self, model: str) -> list[Ran]:
-        """Every run that the sensor for new data asks for, until it asks for no more."""
+        """Every run that the sensors for new data and new labels ask for, until they ask for no more."""
         runs: list[Ran] = []
         for _ in range(LOOKS):
-            asked = self.player.tick(f"{model}_new_data")
+            asked = [ran for sensor in (f"{model}_new_data", "new_labels") for ran in self.player.tick(sensor)]
             if not asked:
                 return runs
             runs += asked
-        raise AssertionError(f"{model}_new_data still asks for runs after {LOOKS} looks: {runs}")
+        raise AssertionError(f"{model} still asks for runs after {LOOKS} looks: {runs}")
 
     def run(self, model: str, partition: str | None, assets: Sequence[str]) -> dg.ExecuteInProcessResult:
         """Materialize some assets of one partition, as a person would."""

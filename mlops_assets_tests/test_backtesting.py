@@ -37,7 +37,8 @@ def house(tmp_path_factory):
         provider = Provider(BikeWorld(), home / "landing" / "bike_demand")
         (home / "landing" / "bike_demand").mkdir(parents=True)
         for start, attempt in list(provider.coming())[:MONTHS]:
-            backdate(provider.send(start, attempt), start)
+            [rows] = provider.send(start, attempt)
+            backdate(rows, start)
             assert opened.run("bike_demand", f"{start:%Y-%m-%d}", VALIDATION).success
         yield opened
 

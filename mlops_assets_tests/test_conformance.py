@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,9 @@ import pytest
 from mlops_assets.components.declared import declared
 from mlops_assets.demo.player import Ran
 from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.planning import TRAINING
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec
@@ -43,7 +44,10 @@ MODELS = [spec.name for spec in declared()]
 
 @dataclass
 class Life:
-    """A model that has learned from its first deliveries at once, and has been sent one more."""
+    """A model that has learned from its first deliveries at once, and has been sent one more.
+
+    Where labels come later, those of the newest of the first deliveries come with that one more.
+    """
 
     house: House
     spec: ModelSpec
@@ -61,6 +65,11 @@ class Life:
         return max(self.house.data_versions(self.name, "raw_data"))
 
     @property
+    def windows(self) -> int:
+        """How many windows were delivered at first."""
+        return enough(self.spec)
+
+    @property
     def assets(self) -> set[str]:
         """What is to be made of it."""
         return ASSETS | LABELLED if self.spec.labels else ASSETS
@@ -73,22 +82,28 @@ class Life:
 
 
 def send(house: House, model: str, count: int) -> None:
-    """Deliver the next windows of a model's world, the corrected ones where a first attempt is bad."""
+    """Deliver the next windows of a model's world, corrected where a first attempt is bad, with their labels."""
     worlds = {world.model: world for world in simulated_worlds()}
     if model not in worlds:
         pytest.skip(f"no simulated world delivers {model}")
     provider = Provider(worlds[model], house.home / "landing" / model)
     there = provider.delivered()
     for start in [start for start in provider.world.starts() if start not in there][:count]:
-        path = provider.send(start, provider.world.attempts(start) - 1)
-        backdate(path, date.fromordinal(start.toordinal()) + timedelta(days=31))
+        for attempt in range(provider.world.attempts(start)):
+            for path in provider.send(start, attempt):
+                backdate(path, provider.world.comes(start))
+
+
+def enough(spec: ModelSpec) -> int:
+    """How many windows a first training takes: with labels that come later, one more than it learns from."""
+    return spec.training.min_partitions + (1 if spec.labels else 0)
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def life(request, tmp_path_factory) -> Iterator[Life]:
     with at_home(tmp_path_factory.mktemp(request.param) / "home") as house:
         spec = house.spec(request.param)
-        send(house, spec.name, spec.training.min_partitions)
+        send(house, spec.name, enough(spec))
         first = house.settle(spec.name)
         learned = house.resources["records"].get(Candidate, spec.name, "trained_model")
         send(house, spec.name, 1)
@@ -96,14 +111,29 @@ def life(request, tmp_path_factory) -> Iterator[Life]:
 
 
 def test_the_first_deliveries_are_one_run_and_the_next_is_another(life):
-    assert [len(life.first), len(life.second)] == [1, 1]
-    assert life.first[0].failed == life.second[0].failed == {}
-    assert len(life.first[0].made["raw_data"]) == life.spec.training.min_partitions
+    later = [LABELLED] if life.spec.labels else []
+    assert [ran.failed for ran in (*life.first, *life.second)] == [{}] * (len(life.first) + len(life.second))
+    assert len(life.first[0].made["raw_data"]) == life.windows
+    assert [set(ran.made) for ran in life.first[1:]] == [*later, *([set(TRAINING)] if later else [])]
     assert life.second[0].made["raw_data"] == (life.newest,)
+    assert [set(ran.made) for ran in life.second[1:]] == later
 
 
 def test_all_assets_are_made(life):
-    assert set(life.first[0].made) | set(life.second[0].made) == life.assets
+    assert {asset for ran in (*life.first, *life.second) for asset in ran.made} == life.assets
+
+
+def test_labels_that_come_later_are_those_of_all_partitions_but_the_newest(life):
+    if not life.spec.labels:
+        pytest.skip(f"the target of {life.name} stands in the rows")
+    labels = life.every(LabelledPartition, "labels")
+    assert max(labels) == life.newest
+    assert labels.pop(life.newest).labelled == 0
+    assert len(labels) == life.windows
+    for partition, found in labels.items():
+        assert life.spec.labels.matured <= found.labelled / found.rows <= 1
+        assert (found.strangers, found.conflicting, found.broken) == (0, 0, 0)
+        assert found.is_of(life.every(ValidatedPartition, "validated_features")[partition])
 
 
 def test_rows_in_are_rows_out_and_rows_quarantined(life):
@@ -112,7 +142,7 @@ def test_rows_in_are_rows_out_and_rows_quarantined(life):
         life.every(QuarantinedPartition, "quarantined_rows"),
     )
     assert out.keys() == quarantined.keys()
-    assert len(out) == life.spec.training.min_partitions + 1
+    assert len(out) == life.windows + 1
     for partition, kept in out.items():
         assert kept.rows_in == kept.rows_out + kept.rows_quarantined == quarantined[partition].rows_in
         tables = life.house.resources["tables"]
@@ -189,10 +219,11 @@ def test_the_new_delivery_is_decided_on_with_a_reason_and_what_would_change_it(l
     assert decision.would_change
     assert [each.partition for each in decision.evidence.partitions][-1] == life.newest
     assert decision.evidence.trainings[0].became_champion
-    assert decision.evidence.partitions[-1].measured
+    newest = decision.evidence.partitions[-1]
+    assert newest.estimated if life.spec.labels else newest.measured
 
 
-@pytest.mark.parametrize("sensor", ["{}_new_data", "performance_drop"])
+@pytest.mark.parametrize("sensor", ["{}_new_data", "new_labels", "performance_drop"])
 def test_the_sensors_have_nothing_left_to_ask_for(life, sensor):
     assert life.house.player.tick(sensor.format(life.name)) == []
 
@@ -210,7 +241,7 @@ def test_the_same_bytes_again_give_the_same_data_versions_and_the_same_model(lif
 
 def test_another_home_learns_the_same_model(life, tmp_path: Path):
     with at_home(tmp_path / "home") as house:
-        send(house, life.name, life.spec.training.min_partitions)
+        send(house, life.name, life.windows)
         house.settle(life.name)
         candidate = house.resources["records"].get(Candidate, life.name, "trained_model")
     assert candidate.model_sha256 == life.learned.model_sha256

@@ -16,10 +16,10 @@ from mlops_assets import settings
 from mlops_assets.definitions import defs
 from mlops_assets.demo.player import Player, Ran
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.evaluation import Estimate, EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
-from mlops_assets.ml.planning import DECISION
+from mlops_assets.ml.planning import DECISION, LABELS
 from mlops_assets.ml.registration import Champion, RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.validation import QuarantinedPartition
@@ -31,17 +31,17 @@ HISTORY = {"bike_demand": 9, "electricity_price": 46}
 PLAYED_A_MONTH = {"bike_demand": 1, "electricity_price": 2}
 MOST_LOOKS = 4
 TELLING = ("performance_drop", "raise_alerts", "deliver_alerts")
-WINDOW = timedelta(days=31)
 VALIDATION, GATE = "validation", "evaluation_report"
 LONGEST_NOTE = 300
 
 
 @dataclass
 class Line:
-    """A line of the closing table: what became of a delivery, or of a decision to learn again.
+    """A line of the closing table: what became of a delivery of rows or of labels, or of a decision to learn again.
 
-    By `metric`, `measured` is what the champion had on the delivery, `candidate` and `champion` what both had on the
-    same rows. `wrong` says that something failed which should have worked.
+    By `metric`, `estimated` is what was expected of the champion on the delivery before its labels came, `measured`
+    what it had, `candidate` and `champion` what both had on the same rows. `wrong` says that something failed which
+    should have worked.
     """
 
     model: str
@@ -50,6 +50,7 @@ class Line:
     quarantined: int | None = None
     drift: str = ""
     metric: str = ""
+    estimated: str = ""
     measured: str = ""
     decision: str = ""
     candidate: str = ""
@@ -108,14 +109,19 @@ def play(stage: Stage, provider: Provider, months: int) -> Iterator[Line]:
 
 
 def _send(provider: Provider, start: date, attempt: int) -> None:
-    backdate(provider.send(start, attempt), start + WINDOW + attempt * timedelta(days=1))
+    for path in provider.send(start, attempt):
+        backdate(path, provider.world.comes(start) + attempt * timedelta(days=1))
 
 
 def _watched(stage: Stage, world: World, delivery: str, bad: bool) -> Iterator[Line]:
     """What the sensors make of a delivery; `bad` says that it should be refused."""
     stage.tell(world.model, delivery)
-    runs = _looks(stage.player, f"{world.model}_new_data")
-    yield _line(stage.records, world.model, delivery, runs, bad)
+    new_data = f"{world.model}_new_data"
+    yield _line(stage.records, world.model, delivery, _looks(stage.player, new_data), bad)
+    if world.late and (labelled := _looks(stage.player, "new_labels")):
+        newest = max(partition for ran in labelled for partition in ran.made.get(LABELS, ()))
+        learned = _looks(stage.player, new_data)
+        yield _line(stage.records, world.model, f"labels to {newest}", [*labelled, *learned], bad=False)
     for ran in _looks(stage.player, "retrain_on_decision"):
         yield _line(stage.records, ran.model, f"{ran.because}, retrained", [ran], bad=False)
     for sensor in TELLING:
@@ -164,8 +170,10 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
         drift = records.get(DriftReport, model, "drift_report", partition)
         line.drift = f"{drift.verdict} ({drift.weighted_share:.0%})" if drift else ""
     for partition in made.get("performance_report", ()):
-        if (found := records.get(PerformanceReport, model, "performance_report", partition)) and found.measured:
-            line.metric, line.measured = found.metric, figure(found.measured.value)
+        if found := records.get(PerformanceReport, model, "performance_report", partition):
+            line.metric = found.metric
+            line.estimated = _span(found.estimated) if found.estimated else ""
+            line.measured = figure(found.measured.value) if found.measured else ""
     if DECISION in made and (decision := records.get(RetrainingDecision, model, DECISION)):
         line.decision = decision.verdict
         line.notes += [] if decision.verdict == "WAIT" else [decision.sentence]
@@ -182,6 +190,10 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
             f"v{version.version}, {'champion' if serves and serves.version == version.version else 'challenger'}"
         )
     line.notes += [_short(why) for asset, why in ran.failed.items() if asset != GATE or ran.crashed]
+
+
+def _span(estimate: Estimate) -> str:
+    return f"{figure(estimate.low)} to {figure(estimate.high)}"
 
 
 def _short(text: str) -> str:

@@ -53,7 +53,7 @@ def _labels(spec: ModelSpec) -> dg.AssetsDefinition:
             dg.AssetCheckSpec(
                 CHECK,
                 asset=asset_key,
-                description="Every label can be read and has a row, and no two labels of a row differ.",
+                description="Every label can be read and has a row that was delivered, and no two of a row differ.",
             )
         ],
     )
@@ -139,6 +139,7 @@ class Joining:
             rows_of=part.content,
             rows_files=part.files,
             rows=part.rows_out,
+            quarantined=part.rows_quarantined,
             labelled=joined.labelled,
             unknown=joined.unknown,
             conflicting=found.settled.conflicting if found else 0,
@@ -205,13 +206,15 @@ def _metadata(spec: ModelSpec, made: LabelledPartition, tables: Tables) -> dict[
 
 
 def sentence(spec: ModelSpec, made: LabelledPartition) -> str:
-    """How many rows have a label, and what was set aside."""
+    """How many rows have a label, and what was corrected and set aside."""
     if made.delivery is None:
         return f"No label has been delivered for the {made.rows:,} rows of {made.partition}."
     word = "matured" if matured(spec, made.labelled, made.rows) else "not matured"
     have = f"{made.labelled:,} of {made.rows:,} rows of {made.partition} have a label, {word}"
+    rowless = "have no row" + (f" ({made.quarantined:,} rows were quarantined)" if made.quarantined else "")
     aside = {
-        "have no row": made.unknown,
+        rowless: made.unknown,
+        "gave way to later ones": made.superseded,
         "contradict another that is as new": made.conflicting,
         "cannot be read": made.broken,
     }
@@ -222,7 +225,7 @@ def _check(work: Joining) -> dg.AssetCheckResult:
     odd = {
         partition: sentence(work.spec, made)
         for partition, made in work.made.items()
-        if made.unknown or made.conflicting or made.broken
+        if made.strangers or made.conflicting or made.broken
     }
     return dg.AssetCheckResult(
         check_name=CHECK,

@@ -31,10 +31,10 @@ class LabelledPartition(Value):
     """What `labels` says of one partition: the label of each validated row, in their order, and when it was known.
 
     `delivery` is the version of the delivered labels (None while there are none), `rows_of` the content digest of the
-    validated rows, which are in `rows_files`. `unknown` labels have no row, `conflicting` ones differ for one row,
-    `superseded` ones gave way to a later one, `broken` ones cannot be read. `files` and `content` as in
-    ValidatedPartition. `extends` are the earlier deliveries to which later ones have only added: no label of theirs has
-    changed.
+    validated rows, which are in `rows_files`; `quarantined` more rows were delivered. `unknown` labels have no row,
+    `conflicting` ones differ for one row, `superseded` ones gave way to a later one, `broken` ones cannot be read.
+    `files` and `content` as in ValidatedPartition. `extends` are the earlier deliveries to which later ones have only
+    added: no label of theirs has changed.
     """
 
     model: str
@@ -43,6 +43,7 @@ class LabelledPartition(Value):
     rows_of: str
     rows_files: dict[str, str]
     rows: int
+    quarantined: int = 0
     labelled: int
     unknown: int
     conflicting: int
@@ -57,6 +58,11 @@ class LabelledPartition(Value):
     def version(self) -> str:
         """The data version: same labels of same rows, same version."""
         return digest_of([self.delivery, self.rows_of, self.content])
+
+    @property
+    def strangers(self) -> int:
+        """How many labels have no row though no row of theirs can have been quarantined."""
+        return max(self.unknown - self.quarantined, 0)
 
     def teaches(self, part: ValidatedPartition) -> bool:
         """Whether some of the rows as they are now have a label."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 import numpy as np
 import pandas as pd
@@ -37,6 +37,7 @@ class BikeWorld:
 
     seed: int = 20110101
     model: str = "bike_demand"
+    late: tuple[str, ...] = ()
 
     def starts(self) -> list[date]:
         """The first day of each month, January 2011 to December 2012."""
@@ -45,6 +46,14 @@ class BikeWorld:
     def file_name(self, start: date) -> str:
         """Such as bike-2011-01.csv."""
         return f"bike-{start:%Y-%m}.csv"
+
+    def comes(self, start: date) -> date:
+        """The first day of the next month."""
+        return start + timedelta(days=pd.Timestamp(start).days_in_month)
+
+    def labels(self, start: date) -> dict[str, pd.DataFrame]:  # noqa: ARG002
+        """None: the rentals stand in the rows."""
+        return {}
 
     def attempts(self, start: date) -> int:
         """Two for the dirty delivery, one for every other."""

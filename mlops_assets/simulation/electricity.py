@@ -16,21 +16,29 @@ VICTORIA_JOINS = date(1997, 5, 5)
 DIRTY_DELIVERY = date(1997, 4, 14)
 DAY = 48
 FILL = {"vicprice": 0.003467, "vicdemand": 0.422915, "transfer": 0.414912}
-FAULTS = (Fault("nswdemand", None), Fault("nswdemand", 7.5), Fault("transfer", "OFFLINE"), Fault("class", 2))
+FAULTS = (Fault("nswdemand", None), Fault("nswdemand", 7.5), Fault("transfer", "OFFLINE"), Fault("period", 24))
+LATE, SETTLED = ("nswprice", "class"), "settled_at"
+WEEK, WRITTEN = timedelta(days=7), "%Y-%m-%d %H:%M:%S"
+DISPUTED_SHARE, WRONG_SHARE = 0.03, 0.01
 
 
 @dataclass(frozen=True)
 class ElectricityWorld:
-    """The feed of `electricity_price`, week by week: the columns of the public data set, out of a seed.
+    """The feeds of `electricity_price`, week by week: the columns of the public data set, out of a seed.
 
     The price follows demand, and the label says whether it is above its mean of the last 24 hours. Until
     `VICTORIA_JOINS` the neighbour's columns hold fill values; from then on its market is coupled to this one: its
     columns live, demand is higher and swings less, and the transfer between the two tells of the price.
     0.5 % of the rows is broken; of `DIRTY_DELIVERY` the first attempt is 10 % broken.
+
+    Price and label are known when a half-hour is settled, three to seven days after it, and come in files of their own:
+    most of a week's a week after its rows. Another week later come those of `DISPUTED_SHARE` of the half-hours, and the
+    corrections of the `WRONG_SHARE` whose label was wrong at first.
     """
 
     seed: int = 19960506
     model: str = "electricity_price"
+    late: tuple[str, ...] = LATE
 
     def starts(self) -> list[date]:
         """Each Monday from 6 May 1996 to 30 November 1998."""
@@ -45,12 +53,50 @@ class ElectricityWorld:
         return 2 if start == DIRTY_DELIVERY else 1
 
     def partition(self, start: date, attempt: int = 0) -> pd.DataFrame:
-        """The rows of the week that begins on `start`."""
-        random = np.random.default_rng([self.seed, start.year, start.month, start.day])
-        times = pd.date_range(start - timedelta(days=1), periods=8 * DAY, freq="30min")
-        rows = _market(times, start >= VICTORIA_JOINS, random)[DAY:].reset_index(drop=True)
+        """All of the week that begins on `start`."""
+        rows, random = self._week(start)
         share = 0.1 if attempt + 1 < self.attempts(start) else 0.005
         return spoiled(rows, share, FAULTS, random)
+
+    def comes(self, start: date) -> date:
+        """The next Monday."""
+        return start + WEEK
+
+    def labels(self, start: date) -> dict[str, pd.DataFrame]:
+        """What was settled of the two weeks before, each with the half-hour and the moment when it was settled."""
+        files = {}
+        for number, week in enumerate((start - WEEK, start - 2 * WEEK), 1):
+            if week >= FIRST:
+                known = self._settled(week)
+                earlier = known[SETTLED] < f"{self.comes(week) + WEEK}"
+                files[label_file(week, number)] = known[earlier if number == 1 else ~earlier]
+        return files
+
+    def _week(self, start: date) -> tuple[pd.DataFrame, np.random.Generator]:
+        """The sound rows of a week, and what is left of its chance."""
+        random = np.random.default_rng([self.seed, start.year, start.month, start.day])
+        times = pd.date_range(start - timedelta(days=1), periods=8 * DAY, freq="30min")
+        return _market(times, start >= VICTORIA_JOINS, random)[DAY:].reset_index(drop=True), random
+
+    def _settled(self, start: date) -> pd.DataFrame:
+        """Every label of a week that was ever known, in the order in which they became known."""
+        random = np.random.default_rng([self.seed, start.year, start.month, start.day, 1])
+        rows = self._week(start)[0][["ts", *LATE]]
+        chosen = random.permutation(len(rows))
+        disputed, wrong = np.split(chosen, [round(DISPUTED_SHARE * len(rows))])
+        wrong = wrong[: round(WRONG_SHARE * len(rows))]
+        days = 3 + np.minimum(random.gamma(4, 0.4, len(rows)), 3.9)
+        days[disputed] += 7
+        settled = pd.to_datetime(rows["ts"]) + pd.to_timedelta(days, unit="D")
+        known = rows.assign(**{SETTLED: settled.dt.strftime(WRITTEN)})
+        again = rows.loc[wrong].assign(**{SETTLED: (settled[wrong] + WEEK).dt.strftime(WRITTEN)})
+        known.loc[wrong, "class"] = 1 - known.loc[wrong, "class"]
+        return pd.concat([known, again]).sort_values([SETTLED, "ts"], kind="stable", ignore_index=True)
+
+
+def label_file(week: date, number: int) -> str:
+    """Such as labels-1996-05-06-1.csv.gz, for the first labels of a week."""
+    return f"labels-{week:%Y-%m-%d}-{number}.csv.gz"
 
 
 def _market(times: pd.DatetimeIndex, joined: bool, random: np.random.Generator) -> pd.DataFrame:
@@ -69,7 +115,7 @@ def _market(times: pd.DatetimeIndex, joined: bool, random: np.random.Generator) 
     label = price > pd.Series(price).rolling(DAY).mean().to_numpy()
     return pd.DataFrame(
         {
-            "ts": times.strftime("%Y-%m-%d %H:%M:%S"),
+            "ts": times.strftime(WRITTEN),
             "day": times.dayofweek + 1,
             "period": period.round(6),
             "nswprice": np.clip(price, 0, 1).round(6),

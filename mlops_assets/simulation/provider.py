@@ -41,8 +41,8 @@ class Provider:
             if start not in there[:-1] and tried is not None:
                 yield from ((start, attempt) for attempt in range(tried + 1, self.world.attempts(start)))
 
-    def send(self, start: date, attempt: int) -> Path:
-        """Deliver one window."""
+    def send(self, start: date, attempt: int) -> list[Path]:
+        """Deliver one window, and the labels of earlier ones that come together with it. The rows are the first."""
         return deliver(self.world, start, self.folder, attempt)
 
     def _path(self, start: date) -> Path:

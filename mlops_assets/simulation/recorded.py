@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -11,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.simulation.bike import BikeWorld
-from mlops_assets.simulation.electricity import ElectricityWorld
+from mlops_assets.simulation.delivery import World
+from mlops_assets.simulation.electricity import SETTLED, WEEK, ElectricityWorld, label_file
 
 BIKES, MARKET = "bike_sharing_hourly/hour.csv", "elec2_nsw/elec2_with_ts_derived.parquet"
 
@@ -22,12 +22,24 @@ class NoDataError(Exception):
 
 @dataclass(frozen=True, eq=False)
 class RecordedWorld:
-    """What really happened, window by window: `windows` holds the first day of the window of each of `rows`."""
+    """What really happened, window by window: `windows` holds the first day of the window of each of `rows`.
 
-    model: str
+    It is delivered as the simulated world `like` it is: under the same names, and without the same columns at first.
+    """
+
     rows: pd.DataFrame
     windows: np.ndarray
-    named: Callable[[date], str]
+    like: World
+
+    @property
+    def model(self) -> str:
+        """Whose deliveries they are."""
+        return self.like.model
+
+    @property
+    def late(self) -> tuple[str, ...]:
+        """The columns that the simulated world knows only later."""
+        return self.like.late
 
     def starts(self) -> list[date]:
         """The first day of each window that has rows."""
@@ -35,15 +47,27 @@ class RecordedWorld:
 
     def file_name(self, start: date) -> str:
         """The name that the simulated provider would give the file."""
-        return self.named(start)
+        return self.like.file_name(start)
 
     def attempts(self, start: date) -> int:  # noqa: ARG002
         """One: what happened cannot be corrected."""
         return 1
 
     def partition(self, start: date, attempt: int = 0) -> pd.DataFrame:  # noqa: ARG002
-        """The rows of the window, in the raw format."""
+        """All of the window, in the raw format."""
         return self.rows[self.windows == np.datetime64(start)].reset_index(drop=True)
+
+    def comes(self, start: date) -> date:
+        """The first day after the window."""
+        return self.like.comes(start)
+
+    def labels(self, start: date) -> dict[str, pd.DataFrame]:
+        """All labels of the window before. Nothing says when they were known: a week after their rows, as it were."""
+        before = max((each for each in self.starts() if each < start), default=None)
+        if before is None or not self.late:
+            return {}
+        rows = self.partition(before)[["ts", *self.late]]
+        return {label_file(before, 1): rows.assign(**{SETTLED: rows["ts"] + WEEK})}
 
 
 def recorded_worlds(folder: Path) -> list[RecordedWorld]:
@@ -55,7 +79,4 @@ def recorded_worlds(folder: Path) -> list[RecordedWorld]:
     months = bikes["dteday"].to_numpy().astype("M8[M]").astype("M8[D]")
     days = market["ts"].to_numpy().astype("M8[D]")
     weeks = days - (days - np.datetime64(ElectricityWorld().starts()[0])) % np.timedelta64(7, "D")
-    return [
-        RecordedWorld("bike_demand", bikes, months, BikeWorld().file_name),
-        RecordedWorld("electricity_price", market, weeks, ElectricityWorld().file_name),
-    ]
+    return [RecordedWorld(bikes, months, BikeWorld()), RecordedWorld(market, weeks, ElectricityWorld())]

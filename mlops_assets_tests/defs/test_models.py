@@ -14,10 +14,18 @@ from mlops_assets.ml.reading import read
 from mlops_assets.ml.windows import Windows
 from mlops_assets.simulation.delivery import content
 from mlops_assets.simulation.provider import simulated_worlds
-from mlops_assets.simulation.recorded import BIKES, MARKET, recorded_worlds
+from mlops_assets.simulation.recorded import BIKES, recorded_worlds
 
 SIMULATED = {world.model: world for world in simulated_worlds()}
+BELOW = {"bike_demand": [""], "electricity_price": ["", "/labels"]}
 SETTINGS = {"bike_demand": "BIKE_DEMAND_URI", "electricity_price": "ELECTRICITY_PRICE_URI"}
+
+
+def sources():
+    """Where each shipped model looks for its rows, and for its labels where they come later."""
+    return {
+        spec.name: [each.source.uri for each in (spec, *([spec.labels] if spec.labels else []))] for spec in declared()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +68,7 @@ def test_every_window_of_the_public_data_passes(specs, model, real_data):
     contract = contracts.load_contract(spec.contract)
     shares = {}
     for start in world.starts():
-        rows = world.partition(start)
+        rows = world.partition(start).drop(columns=list(world.late))
         window = Windows.of(spec.partitions).bounds(start.isoformat())
         found = validation.judge({"rows": pa.Table.from_pandas(rows)}, spec, contract, window)
         shares[start.isoformat()] = found.bad_share
@@ -82,15 +90,34 @@ def test_deliveries_are_looked_for_under_mlops_home_unless_one_setting_says_othe
     monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
     monkeypatch.delenv("MLOPS_LANDING", raising=False)
     monkeypatch.delenv(SETTINGS[model], raising=False)
-    assert {spec.name: spec.source.uri for spec in declared()}[model] == str(tmp_path / "landing" / model)
+    assert sources()[model] == [str(tmp_path / "landing" / model) + below for below in BELOW[model]]
     monkeypatch.setenv(SETTINGS[model], "s3://bucket/elsewhere")
-    assert {spec.name: spec.source.uri for spec in declared()}[model] == "s3://bucket/elsewhere"
+    assert sources()[model] == [f"s3://bucket/elsewhere{below}" for below in BELOW[model]]
 
 
-@pytest.mark.parametrize(("model", "file"), [("bike_demand", BIKES), ("electricity_price", MARKET)])
-def test_the_public_folders_hold_a_file_that_the_declaration_asks_for(specs, real_data, model, file):
+def sorted_out(source, spec, name):
     from mlops_assets.ml.sources import Sighting, sort_out
 
-    spec, seen = specs[model], Sighting(Path(file).name, 1, 0)
-    found = sort_out([seen], spec.source.files, spec.partitions, pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime())
-    assert found.to_split == [seen]
+    now = pd.Timestamp("2026-01-01", tz="UTC").to_pydatetime()
+    return sort_out([Sighting(name, 1, 0)], source.files, spec.partitions, now)
+
+
+def test_the_public_folder_of_bicycles_holds_a_file_that_the_declaration_asks_for(specs, real_data):
+    assert (real_data / BIKES).is_file()
+    spec = specs["bike_demand"]
+    assert sorted_out(spec.source, spec, Path(BIKES).name).to_split
+
+
+@pytest.mark.parametrize("recorded", [False, True], ids=["simulated", "recorded"])
+def test_what_a_market_delivers_is_what_the_declaration_asks_for_rows_and_labels_apart(specs, request, recorded):
+    spec, worlds = specs["electricity_price"], SIMULATED
+    if recorded:
+        worlds = {world.model: world for world in recorded_worlds(request.getfixturevalue("real_data"))}
+    world = worlds["electricity_price"]
+    week, later = world.starts()[2:4]
+    assert list(sorted_out(spec.source, spec, world.file_name(week)).partitions) == [f"{week}"]
+    names = list(world.labels(later))
+    assert len(names) == (1 if recorded else 2)
+    found = [list(sorted_out(spec.labels.source, spec, name).partitions) for name in names]
+    assert found == [[f"{start}"] for start in (week, world.starts()[1])][: len(names)]
+    assert {spec.target, spec.labels.known, *spec.time.columns} <= set(world.labels(later)[names[0]])

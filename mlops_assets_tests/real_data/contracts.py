@@ -1,10 +1,19 @@
-"""What a row of the public data sets must be that no shipped model learns from."""
+"""What a row of the public data sets must be, where no shipped model learns from it as it is."""
 
 import pandas as pd
 import pandera.pandas as pa
 from pandera.typing import Series
 
+from mlops_assets.defs.models.electricity_price.contract import MarketHalfHour
+
 UTC = {"unit": "us", "tz": "UTC"}
+
+
+class SettledHalfHour(MarketHalfHour):
+    """One half-hour of the market as it is known in the end, with its price and its label."""
+
+    nswprice: Series[float] = pa.Field(nullable=True, ge=0, le=1)
+    label: Series[int] = pa.Field(alias="class", isin=[0, 1])
 
 
 class WeatherDay(pa.DataFrameModel):

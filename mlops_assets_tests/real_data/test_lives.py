@@ -7,12 +7,14 @@ from datetime import date
 import pandas as pd
 
 from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
 from mlops_assets.simulation.delivery import backdate
+from mlops_assets.simulation.electricity import WEEK
 from mlops_assets_tests.house import House, at_home
 
 SENTINELS = ("-200", "-200.0")
@@ -111,30 +113,41 @@ def test_two_years_of_rentals_from_one_file_by_one_setting(real_data, tmp_path):
         assert house.player.tick("bike_demand_new_data") == []
 
 
-def test_a_market_file_that_has_grown_is_asked_for_its_new_weeks_alone(real_data, tmp_path):
+def test_market_files_that_have_grown_are_asked_for_their_new_weeks_alone(real_data, tmp_path):
     market = pd.read_parquet(real_data / "elec2_nsw" / "elec2_with_ts_derived.parquet")
     landing = tmp_path / "market"
-    landing.mkdir()
+    (landing / "labels").mkdir(parents=True)
+    later = ["nswprice", "class"]
 
     def deliver(before: date) -> int:
+        """The rows of a market file before a day, and beside it the labels of those a week older."""
         rows = market[market["ts"] < pd.Timestamp(before)]
-        rows.to_parquet(landing / "market.parquet", index=False)
-        backdate(landing / "market.parquet", before)
+        labels = rows[rows["ts"] < pd.Timestamp(before - WEEK)]
+        settled = labels[["ts", *later]].assign(settled_at=labels["ts"] + WEEK)
+        for path, frame in {"market": rows.drop(columns=later), "labels/settled": settled}.items():
+            frame.to_parquet(landing / f"{path}.parquet", index=False)
+            backdate(landing / f"{path}.parquet", before)
         return len(rows)
 
     with at_home(tmp_path / "home", ELECTRICITY_PRICE_URI=str(landing)) as house:
         delivered = deliver(date(1996, 7, 15))
-        (first,) = house.settle("electricity_price")
+        first, labelled, trained = house.settle("electricity_price")
+        assert first.failed == labelled.failed == trained.failed == {}
         assert len(first.made["validated_features"]) == 10
+        assert len(labelled.made["labels"]) == 9
         assert counts(house, "electricity_price") == (delivered, delivered, 0)
         assert report(house, "electricity_price").figures["roc_auc"] > 0.7
 
         delivered = deliver(date(1996, 7, 29))
-        (second,) = house.settle("electricity_price")
-        assert second.failed == {}
+        second, labelled = house.settle("electricity_price")
+        assert second.failed == labelled.failed == {}
         assert second.made["validated_features"] == second.made["drift_report"] == ("1996-07-15", "1996-07-22")
         assert "trained_model" not in second.made
+        assert labelled.made["raw_labels"] == labelled.made["labels"] == ("1996-07-08", "1996-07-15")
         assert counts(house, "electricity_price") == (delivered, delivered, 0)
+        known = house.resources["records"].all(LabelledPartition, "electricity_price", "labels")
+        assert sum(each.labelled for each in known.values()) == (market["ts"] < pd.Timestamp("1996-07-22")).sum()
+        assert known["1996-07-22"].labelled == 0
 
 
 def test_rain_is_foretold_from_months_cut_out_of_a_zip_sorted_by_station(real_data, tmp_path):

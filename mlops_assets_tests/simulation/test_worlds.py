@@ -7,12 +7,15 @@ from datetime import date
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from mlops_assets.simulation import bike, electricity
 from mlops_assets.simulation.bike import BikeWorld
 from mlops_assets.simulation.delivery import backdate, deliver
 from mlops_assets.simulation.dirt import Fault, spoiled
 from mlops_assets.simulation.electricity import ElectricityWorld
+from mlops_assets.simulation.recorded import MARKET, recorded_worlds
 
 WORLDS = (BikeWorld(), ElectricityWorld())
 ANY = {"bike_demand": date(2011, 6, 1), "electricity_price": date(1996, 9, 2)}
@@ -25,11 +28,12 @@ def broken(rows: pd.DataFrame, columns: list[str]) -> float:
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.model)
 def test_the_same_seed_and_partition_give_the_same_bytes(world, tmp_path):
-    first = deliver(world, ANY[world.model], tmp_path / "a").read_bytes()
-    again = deliver(type(world)(), ANY[world.model], tmp_path / "b").read_bytes()
-    other = deliver(type(world)(seed=1), ANY[world.model], tmp_path / "c").read_bytes()
-    assert first == again
-    assert first != other
+    def delivered(sender, folder):
+        return [path.read_bytes() for path in deliver(sender, ANY[world.model], tmp_path / folder)]
+
+    first = delivered(world, "a")
+    assert first == delivered(type(world)(), "b")
+    assert all(ours != theirs for ours, theirs in zip(first, delivered(type(world)(seed=1), "c"), strict=True))
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.model)
@@ -109,20 +113,85 @@ def test_spoiling_leaves_its_input_alone():
 
 def test_a_delivery_leaves_nothing_but_its_file_and_replaces_the_one_before(tmp_path):
     world = BikeWorld()
-    first = deliver(world, bike.DIRTY_DELIVERY, tmp_path)
+    [first] = deliver(world, bike.DIRTY_DELIVERY, tmp_path)
     dirty = first.read_bytes()
-    assert deliver(world, bike.DIRTY_DELIVERY, tmp_path, attempt=1).read_bytes() != dirty
+    [again] = deliver(world, bike.DIRTY_DELIVERY, tmp_path, attempt=1)
+    assert again.read_bytes() != dirty
     assert [path.name for path in tmp_path.iterdir()] == ["bike-2011-12.csv"]
 
 
 def test_a_gz_delivery_is_gzip_and_holds_the_rows(tmp_path):
     world = ElectricityWorld()
-    path = deliver(world, ANY["electricity_price"], tmp_path)
+    path, *_ = deliver(world, ANY["electricity_price"], tmp_path)
     rows = pd.read_csv(io.BytesIO(gzip.decompress(path.read_bytes())))
     assert len(rows) == len(world.partition(ANY["electricity_price"]))
 
 
+@pytest.mark.parametrize(
+    ("world", "start", "day"),
+    [
+        (BikeWorld(), date(2012, 2, 1), date(2012, 3, 1)),
+        (ElectricityWorld(), date(1996, 12, 30), date(1997, 1, 6)),
+    ],
+    ids=["bike_demand", "electricity_price"],
+)
+def test_rows_come_on_the_first_day_after_their_window(world, start, day):
+    assert world.comes(start) == day
+
+
+def test_rows_come_without_what_is_known_later_and_the_corrected_delivery_brings_no_labels_again(tmp_path):
+    world, dirty = ElectricityWorld(), electricity.DIRTY_DELIVERY
+    rows, *labels = deliver(world, dirty, tmp_path)
+    assert set(world.partition(dirty)) - set(pd.read_csv(rows)) == {"nswprice", "class"}
+    assert [path.relative_to(tmp_path).as_posix() for path in labels] == [
+        "labels/labels-1997-04-07-1.csv.gz",
+        "labels/labels-1997-03-31-2.csv.gz",
+    ]
+    assert deliver(world, dirty, tmp_path, attempt=1) == [rows]
+
+
+def labels_of(world, week):
+    """All labels of a week that are ever delivered, with the number of the file and the day on which it came."""
+    files = [(later, world.labels(week + later * electricity.WEEK)) for later in (1, 2)]
+    pieces = [
+        frame.assign(piece=later, came=world.comes(week + later * electricity.WEEK))
+        for later, found in files
+        for name, frame in found.items()
+        if f"{week}" in name
+    ]
+    return pd.concat(pieces, ignore_index=True)
+
+
+@settings(deadline=None, max_examples=20)
+@given(seed=st.integers(0, 2**32 - 1), week=st.sampled_from(ElectricityWorld().starts()[:-2]))
+def test_every_half_hour_gets_its_label_some_late_some_corrected_and_none_before_it_is_settled(seed, week):
+    world = ElectricityWorld(seed=seed)
+    truth = world.partition(week, 1).drop_duplicates("ts").set_index("ts")["class"]
+    labels = labels_of(world, week)
+    last = labels.sort_values("settled_at", kind="stable").drop_duplicates("ts", keep="last").set_index("ts")["class"]
+    pd.testing.assert_series_equal(last.sort_index(), truth.sort_index(), check_dtype=False)
+    assert (pd.to_datetime(labels["settled_at"]) <= pd.to_datetime(labels["came"])).all()
+    assert (pd.to_datetime(labels["settled_at"]) >= pd.to_datetime(labels["ts"]) + pd.Timedelta(days=3)).all()
+    first = labels[labels["piece"] == 1].drop_duplicates("ts", keep="last")
+    assert 0.95 < len(first) / len(truth) < 1, "some are late"
+    assert len(labels) - len(truth) == round(electricity.WRONG_SHARE * len(truth)), "and some are corrected"
+    assert labels.groupby("ts")["class"].nunique().eq(2).sum() == len(labels) - len(truth)
+
+
+def test_real_rows_are_parted_from_their_labels_and_nothing_is_lost(real_data, tmp_path):
+    _, market = recorded_worlds(real_data)
+    for start in market.starts()[:4]:
+        deliver(market, start, tmp_path)
+    rows = pd.concat(map(pd.read_csv, sorted(tmp_path.glob("*.csv.gz"))), ignore_index=True)
+    labels = pd.concat(map(pd.read_csv, sorted((tmp_path / "labels").iterdir())), ignore_index=True)
+    assert len(labels) == len(rows) - len(market.partition(market.starts()[3])), "the newest week's are to come"
+    whole = rows.merge(labels, on="ts", validate="one_to_one").astype({"ts": "datetime64[ns]"})
+    assert (pd.to_datetime(whole.pop("settled_at")) - whole["ts"] == electricity.WEEK).all()
+    real = pd.read_parquet(real_data / MARKET).head(len(labels))
+    pd.testing.assert_frame_equal(whole[list(real)], real, check_dtype=False)
+
+
 def test_a_backdated_file_is_as_old_as_its_window(tmp_path):
-    path = deliver(BikeWorld(), date(2011, 6, 1), tmp_path)
+    [path] = deliver(BikeWorld(), date(2011, 6, 1), tmp_path)
     backdate(path, date(2011, 7, 1))
     assert pd.Timestamp(path.stat().st_mtime, unit="s").date() == date(2011, 7, 1)

@@ -1,4 +1,7 @@
-"""What a row of `electricity_price` must be. Prices, demands and the transfer are normalised to 0..1."""
+"""What a row of `electricity_price` must be, as it comes: prices of the neighbour, demands and the transfer in 0..1.
+
+The price of this market, and with it the label, are known only when it is settled: they come with the labels.
+"""
 
 import pandas as pd
 import pandera.pandas as pa
@@ -11,12 +14,10 @@ class MarketHalfHour(pa.DataFrameModel):
     event_time: Series[pd.DatetimeTZDtype] = pa.Field(dtype_kwargs={"unit": "us", "tz": "UTC"}, unique=True)
     day: Series[int] = pa.Field(ge=1, le=7)
     period: Series[float] = pa.Field(ge=0, le=1)
-    nswprice: Series[float] = pa.Field(nullable=True, ge=0, le=1)
     nswdemand: Series[float] = pa.Field(ge=0, le=1)
     vicprice: Series[float] = pa.Field(nullable=True, ge=0, le=1)
     vicdemand: Series[float] = pa.Field(nullable=True, ge=0, le=1)
     transfer: Series[float] = pa.Field(nullable=True, ge=0, le=1)
-    label: Series[int] = pa.Field(alias="class", isin=[0, 1])
 
     class Config:
         """Nothing that is not declared; text that holds a number is read as one."""
