@@ -5,7 +5,6 @@ Labels that come from a source of their own are kept by the same asset under ano
 
 import itertools
 from collections.abc import Iterator
-from functools import cache
 from typing import Any
 
 import dagster as dg
@@ -33,17 +32,11 @@ def data(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
 
 def lifecycle_job(spec: ModelSpec) -> UnresolvedAssetJobDefinition:
     """The job over all of a model's assets."""
-    return _job(spec.name)
-
-
-@cache
-def _job(model: str) -> UnresolvedAssetJobDefinition:
-    """One object a model, however many sensors name it: Dagster takes another of the same name for another job."""
     return dg.define_asset_job(
-        f"{model}_lifecycle",
-        selection=dg.AssetSelection.groups(model),
-        tags={"mlops/model": model},
-        description=f"Everything in the life of {model}, from raw bytes to a registered version and its drift.",
+        f"{spec.name}_lifecycle",
+        selection=dg.AssetSelection.groups(spec.name),
+        tags={"mlops/model": spec.name},
+        description=f"Everything in the life of {spec.name}, from raw bytes to a registered version and its drift.",
     )
 
 

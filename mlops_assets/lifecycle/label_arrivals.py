@@ -23,11 +23,10 @@ from mlops_assets.lifecycle.arrivals import (
     without_verdict,
 )
 from mlops_assets.lifecycle.common import VALIDATED, data_versions
-from mlops_assets.lifecycle.data import lifecycle_job
 from mlops_assets.lifecycle.endings import Ending, finished_steps
 from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.ml.labels import source_of
-from mlops_assets.ml.planning import Memory, Plan, Request, State, plan_labels
+from mlops_assets.ml.planning import DECISION, LABELLING, PERFORMANCE, Memory, Plan, Request, State, plan_labels
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.blobs import Blobs
@@ -38,6 +37,7 @@ from mlops_assets.resources.records import Records
 EVERY_SECONDS = 15
 SECONDS_A_LOOK = 25  # Dagster ends a look of a sensor after 60, and one model may take 20
 SAID = 20
+ASKED = (*LABELLING, PERFORMANCE, DECISION)
 NO_BATCH = "its rows have not come; it is fetched when they have"
 
 
@@ -71,7 +71,7 @@ def new_labels(
 
     @dg.sensor(
         name="new_labels",
-        jobs=[lifecycle_job(spec) for spec in late],
+        asset_selection=dg.AssetSelection.assets(*(common.key(spec, asset) for spec in late for asset in ASKED)),
         minimum_interval_seconds=EVERY_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
         description="Starts one run for each new or changed delivery of labels of any model, neighbours together.",
