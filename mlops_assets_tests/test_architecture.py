@@ -84,6 +84,15 @@ def test_each_model_has_sensors_for_what_arrives_and_all_else_looks_at_all_model
     assert {sensor.default_status for sensor in sensors.values()} == {dg.DefaultSensorStatus.RUNNING}
 
 
+def test_new_labels_are_asked_for_of_the_models_whose_labels_come_later_and_of_no_others(definitions):
+    [sensor] = [sensor for sensor in definitions.sensors if sensor.name == "new_labels"]
+    asked = sensor.asset_selection.resolve(definitions.resolve_asset_graph())
+    late = [spec.name for spec in declared() if spec.labels]
+    assert "electricity_price" in late
+    assets = ("raw_labels", "labels", "performance_report", "retraining_decision")
+    assert asked == {dg.AssetKey([model, asset]) for model in late for asset in assets}
+
+
 @pytest.mark.parametrize("model", ["bike_demand", "electricity_price"])
 def test_the_graph_of_a_shipped_model_is_the_one_on_record(definitions, snapshot, model):
     assert "\n".join(described(definitions, model)) == snapshot

@@ -15,11 +15,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from mlops_assets import settings
 from mlops_assets.definitions import defs
 from mlops_assets.demo.player import Player, Ran
+from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.evaluation import Estimate, EvaluationReport
+from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
-from mlops_assets.ml.planning import DECISION, LABELS
+from mlops_assets.ml.planning import DECISION
 from mlops_assets.ml.registration import Champion, RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.validation import QuarantinedPartition
@@ -27,21 +28,22 @@ from mlops_assets.resources.records import Records
 from mlops_assets.simulation.delivery import World, backdate
 from mlops_assets.simulation.provider import Provider
 
-HISTORY = {"bike_demand": 9, "electricity_price": 46}
+HISTORY = {"bike_demand": 9, "electricity_price": 48}
 PLAYED_A_MONTH = {"bike_demand": 1, "electricity_price": 2}
 MOST_LOOKS = 4
 TELLING = ("performance_drop", "raise_alerts", "deliver_alerts")
 VALIDATION, GATE = "validation", "evaluation_report"
 LONGEST_NOTE = 300
+ESTIMATED = "~"
 
 
 @dataclass
 class Line:
     """A line of the closing table: what became of a delivery of rows or of labels, or of a decision to learn again.
 
-    By `metric`, `estimated` is what was expected of the champion on the delivery before its labels came, `measured`
-    what it had, `candidate` and `champion` what both had on the same rows. `wrong` says that something failed which
-    should have worked.
+    By `metric`, `measured` is what the champion had on the delivery, or with ESTIMATED before it what is expected of it
+    while there are no labels, `candidate` and `champion` what both had on the same rows. `wrong` says that something
+    failed which should have worked.
     """
 
     model: str
@@ -50,7 +52,6 @@ class Line:
     quarantined: int | None = None
     drift: str = ""
     metric: str = ""
-    estimated: str = ""
     measured: str = ""
     decision: str = ""
     candidate: str = ""
@@ -117,11 +118,14 @@ def _watched(stage: Stage, world: World, delivery: str, bad: bool) -> Iterator[L
     """What the sensors make of a delivery; `bad` says that it should be refused."""
     stage.tell(world.model, delivery)
     new_data = f"{world.model}_new_data"
-    yield _line(stage.records, world.model, delivery, _looks(stage.player, new_data), bad)
+    line = _line(stage.records, world.model, delivery, _looks(stage.player, new_data), bad)
+    yield line
     if world.late and (labelled := _looks(stage.player, "new_labels")):
-        newest = max(partition for ran in labelled for partition in ran.made.get(LABELS, ()))
-        learned = _looks(stage.player, new_data)
-        yield _line(stage.records, world.model, f"labels to {newest}", [*labelled, *learned], bad=False)
+        newest = max((partition for ran in labelled for partition in ran.made.get(RAW_LABELS, ())), default="none")
+        runs = [*labelled, *_looks(stage.player, new_data)]
+        later = _line(stage.records, world.model, f"labels to {newest}", runs, bad=False)
+        later.notes = [note for note in later.notes if note not in line.notes]
+        yield later
     for ran in _looks(stage.player, "retrain_on_decision"):
         yield _line(stage.records, ran.model, f"{ran.because}, retrained", [ran], bad=False)
     for sensor in TELLING:
@@ -171,9 +175,7 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
         line.drift = f"{drift.verdict} ({drift.weighted_share:.0%})" if drift else ""
     for partition in made.get("performance_report", ()):
         if found := records.get(PerformanceReport, model, "performance_report", partition):
-            line.metric = found.metric
-            line.estimated = _span(found.estimated) if found.estimated else ""
-            line.measured = figure(found.measured.value) if found.measured else ""
+            line.metric, line.measured = found.metric, _measured(found)
     if DECISION in made and (decision := records.get(RetrainingDecision, model, DECISION)):
         line.decision = decision.verdict
         line.notes += [] if decision.verdict == "WAIT" else [decision.sentence]
@@ -192,8 +194,10 @@ def _judge(line: Line, records: Records, ran: Ran) -> None:
     line.notes += [_short(why) for asset, why in ran.failed.items() if asset != GATE or ran.crashed]
 
 
-def _span(estimate: Estimate) -> str:
-    return f"{figure(estimate.low)} to {figure(estimate.high)}"
+def _measured(report: PerformanceReport) -> str:
+    if report.measured:
+        return figure(report.measured.value)
+    return f"{ESTIMATED}{figure(report.estimated.value)}" if report.estimated else ""
 
 
 def _short(text: str) -> str:

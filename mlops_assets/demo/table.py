@@ -14,8 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_assets import settings
-from mlops_assets.demo.play import Line
+from mlops_assets.demo.play import ESTIMATED, Line
 
+COLUMNS = ("delivery", "rows", "bad", "drift", "measured", "decision", "candidate", "champion", "registered")
 NUMBERS = {"rows", "bad", "measured"}
 WIDTH = 120
 
@@ -55,34 +56,20 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
 
 def _table(model: str, lines: Sequence[Line]) -> Table:
     metric = next((line.metric for line in lines if line.metric), "nothing measured")
+    estimated = any(line.measured.startswith(ESTIMATED) for line in lines)
     table = Table(
-        title=f"{model}, {metric}",
+        title=f"{model}, {metric}" + (f" ({ESTIMATED} estimated, before labels came)" if estimated else ""),
         title_justify="left",
         title_style="bold",
         box=SIMPLE_HEAD,
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    columns = {
-        "delivery": [line.delivery for line in lines],
-        "rows": [_count(line.rows_in) for line in lines],
-        "bad": [_count(line.quarantined) for line in lines],
-        "drift": [line.drift for line in lines],
-        "estimated": [line.estimated for line in lines],
-        "measured": [line.measured for line in lines],
-        "decision": [line.decision for line in lines],
-        "candidate": [line.candidate for line in lines],
-        "champion": [line.champion for line in lines],
-        "registered": [line.version for line in lines],
-    }
-    shown = {name: cells for name, cells in columns.items() if any(cells) or name != "estimated"}
-    for name in shown:
-        table.add_column(name, justify="right" if name in NUMBERS else "left", no_wrap=True)
-    for line, row in zip(lines, zip(*shown.values(), strict=True), strict=True):
+    for column in COLUMNS:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+    for line in lines:
+        counts = ("" if count is None else f"{count:,}" for count in (line.rows_in, line.quarantined))
         style = "red" if line.wrong else "yellow" if line.decision not in ("", "WAIT") else ""
-        table.add_row(*row, style=style)
+        watched = (line.drift, line.measured, line.decision)
+        table.add_row(line.delivery, *counts, *watched, line.candidate, line.champion, line.version, style=style)
     return table
-
-
-def _count(number: int | None) -> str:
-    return "" if number is None else f"{number:,}"

@@ -211,14 +211,19 @@ def sentence(spec: ModelSpec, made: LabelledPartition) -> str:
         return f"No label has been delivered for the {made.rows:,} rows of {made.partition}."
     word = "matured" if matured(spec, made.labelled, made.rows) else "not matured"
     have = f"{made.labelled:,} of {made.rows:,} rows of {made.partition} have a label, {word}"
-    rowless = "have no row" + (f" ({made.quarantined:,} rows were quarantined)" if made.quarantined else "")
-    aside = {
-        rowless: made.unknown,
-        "gave way to later ones": made.superseded,
-        "contradict another that is as new": made.conflicting,
-        "cannot be read": made.broken,
-    }
-    return "; ".join([have, *(f"{count:,} labels {what}" for what, count in aside.items() if count)]) + "."
+    quarantined = f" ({_counted(made.quarantined, 'row was', 'rows were')} quarantined)" if made.quarantined else ""
+    aside = [
+        (made.unknown, "label has", "labels have", f"no row{quarantined}"),
+        (made.superseded, "label", "labels", "gave way to a later one"),
+        (made.conflicting, "row has", "rows have", "labels that contradict each other"),
+        (made.broken, "label", "labels", "cannot be read"),
+    ]
+    told = [f"{_counted(count, one, many)} {what}" for count, one, many, what in aside if count]
+    return "; ".join([have, *told]) + "."
+
+
+def _counted(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
 
 
 def _check(work: Joining) -> dg.AssetCheckResult:

@@ -48,6 +48,13 @@ def test_what_was_measured_and_decided_stands_beside_what_was_trained_and_the_me
     assert ["2024-01-01, retrained", "19.0632", "0.7661 (undecided)", "v2, challenger"] in rows
 
 
+@pytest.mark.parametrize(("measured", "said"), [("~0.88", True), ("0.88", False)])
+def test_what_is_only_estimated_is_marked_and_the_mark_is_explained(printed, measured, said):
+    shown = printed(Line("toy", "2024-01", metric="mae", measured=measured))
+    assert re.search(rf"2024-01 +{measured}", shown)
+    assert ("toy, mae (~ estimated, before labels came)" in shown) == said
+
+
 def test_it_says_where_alerts_are_seen(printed):
     assert "mlops-assets alerts\n" in printed(Line("toy", "2024-01"))
 

@@ -77,6 +77,14 @@ class DevServer:
         raise AssertionError(f"{sensor} did not look {count} times in {seconds} s: {self.ticks(sensor)[:3]}")
 
 
+def deliver(home: Path, model: str, count: int) -> None:
+    """The next deliveries of a model's world, dropped into the landing folder of a home."""
+    subprocess.run(
+        [sys.executable, "-m", "mlops_assets.cli", "deliver", model, "--count", str(count)],
+        env=os.environ | {"MLOPS_HOME": str(home)}, check=True, capture_output=True,
+    )  # fmt: skip
+
+
 def free_port() -> int:
     """A port on loopback that nothing listens on."""
     with socket.socket() as probe:

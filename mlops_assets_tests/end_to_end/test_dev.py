@@ -2,24 +2,15 @@
 
 import os
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from mlops_assets.ml.planning import DECISION, MONITORING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
-from mlops_assets_tests.end_to_end.server import dev_server
+from mlops_assets_tests.end_to_end.server import deliver, dev_server
 
 SENSOR = "bike_demand_new_data"
-
-
-def deliver(home, model, count):
-    subprocess.run(
-        [sys.executable, "-m", "mlops_assets.cli", "deliver", model, "--count", str(count)],
-        env=os.environ | {"MLOPS_HOME": str(home)}, check=True, capture_output=True,
-    )  # fmt: skip
 
 
 @pytest.mark.timeout(600)

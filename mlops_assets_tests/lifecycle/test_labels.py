@@ -80,6 +80,32 @@ def test_labels_of_rows_that_nobody_knows_are_counted_and_warned_of(shop):
     assert "4 labels have no row" in metadata(result, "labels")["summary"]
 
 
+@pytest.mark.parametrize(("strangers", "passed"), [(0, True), (1, False)])
+def test_labels_of_rows_that_were_quarantined_are_counted_and_no_reason_to_warn(shop, strangers, passed):
+    broken = late.rows(JANUARY).drop(columns="sales")
+    broken.loc[:2, "price"] = -1
+    toy.deliver(shop.landing, JANUARY, broken)
+    shop.run([JANUARY], ("raw_data", "validated_features", "quarantined_rows"))
+    frame = late.labels(JANUARY)
+    stranger = frame.head(strangers).assign(sale=range(900, 900 + strangers))
+    result = join(shop, pd.concat([frame, stranger]))
+    assert (labelled(shop).unknown, labelled(shop).quarantined) == (3 + strangers, 3)
+    assert checks(result)["labels_fit_their_rows"].passed == passed
+    said = f"{3 + strangers} labels have no row (3 rows were quarantined)."
+    assert metadata(result, "labels")["summary"].endswith(said)
+
+
+def test_what_was_set_aside_is_told_in_numbers_that_a_person_reads(shop):
+    frame = late.labels(JANUARY)
+    late.arrived(late.deliver_labels(shop, JANUARY, frame.iloc[1:], "first"), DELIVERED)
+    other = pd.concat([frame.iloc[1:2], frame.iloc[2:3], frame.iloc[2:3]]).assign(sales=[900, 901, 902])
+    late.arrived(late.deliver_labels(shop, JANUARY, other, "second"), DELIVERED + timedelta(days=1))
+    assert metadata(join(shop), "labels")["summary"] == (
+        "298 of 300 rows of 2024-01-01 have a label, matured; 1 label gave way to a later one; "
+        "1 row has labels that contradict each other."
+    )
+
+
 def test_labels_of_unknown_rows_join_them_when_they_come(shop):
     validate(shop, JANUARY, late.rows(JANUARY).drop(columns="sales").head(200))
     join(shop, late.labels(JANUARY))
