@@ -85,14 +85,15 @@ def line(points: Sequence[Point], title: str = "") -> str:
     xs = [left + step * (index + 0.5) for index in range(len(shown))]
     parts = _y_axis(ticks, left, right, top, bottom)
     y = _scale(ticks[0], ticks[-1], bottom, top)
-    every = math.ceil(len(shown) / 14) or 1
+    widest = max((len(_short(point.label, 10)) for point in shown), default=0)
+    every = math.ceil(len(shown) * (7 * widest + 8) / (right - left)) or 1
     path = " ".join(f"{x:.1f},{y(point.value):.1f}" for x, point in zip(xs, shown, strict=True))
     parts.append(f'<polyline points="{path}" fill="none" stroke="{BLUE}" stroke-width="1.5"/>')
     for index, (x, point) in enumerate(zip(xs, shown, strict=True)):
         if math.isfinite(point.low) and math.isfinite(point.high):
             parts.append(_line(x, y(point.low), x, y(point.high), BLUE, 1.5, 'stroke-opacity=".45"'))
         parts.append(_marker(x, y(point.value), champion=point.champion, settled=point.settled))
-        if index % every == 0 or index == len(shown) - 1:
+        if (len(shown) - 1 - index) % every == 0:
             parts.append(_text(x, bottom + 18, _short(point.label, 10), anchor="middle", colour=MUTED))
     if any(point.champion for point in shown):
         parts += [_marker(right - 74, 26, champion=True), _text(right - 64, 30, "champion", colour=MUTED)]

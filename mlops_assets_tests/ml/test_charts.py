@@ -1,6 +1,7 @@
 """Pictures: whole SVG whatever the figures are, nothing unescaped, small however many rows they stand for."""
 
 import base64
+import itertools
 import math
 from xml.etree import ElementTree
 
@@ -74,6 +75,18 @@ def test_names_are_escaped_in_every_picture():
 def test_a_bar_over_its_threshold_stands_out_and_one_at_it_does_not():
     assert charts.VERMILION in charts.bars(["a"], [0.21], [0.2])
     assert charts.VERMILION not in charts.bars(["a"], [0.2], [0.2])
+
+
+@pytest.mark.parametrize(("label", "count"), [("1997-03-{:02}", 12), ("v{}", 14), ("1997-03-{:02}", 1)])
+def test_labels_below_a_line_do_not_touch_and_the_newest_is_named(label, count):
+    named = [label.format(number) for number in range(1, count + 1)]
+    drawn = charts.line([Point(name, 1.0, 0.9, 1.1) for name in named], "metric")
+    nodes = [node for node in ElementTree.fromstring(drawn).iter(f"{SVG}text") if node.text in named]  # noqa: S314
+    shown = {node.text: float(node.attrib["x"]) for node in nodes}
+    assert named[-1] in shown
+    places = sorted(shown.values())
+    assert all(b - a > 6.5 * len(named[-1]) for a, b in itertools.pairwise(places))
+    assert len(shown) >= min(count, 6)
 
 
 def test_champions_are_marked_on_the_line():

@@ -130,24 +130,25 @@ def test_market_files_that_have_grown_are_asked_for_their_new_weeks_alone(real_d
         return len(rows)
 
     with at_home(tmp_path / "home", ELECTRICITY_PRICE_URI=str(landing)) as house:
-        delivered = deliver(date(1996, 7, 15))
+        delivered = deliver(date(1996, 7, 22))
         first, labelled, trained = house.settle("electricity_price")
         assert first.failed == labelled.failed == trained.failed == {}
-        assert len(first.made["validated_features"]) == 10
-        assert len(labelled.made["labels"]) == 9
+        assert len(first.made["validated_features"]) == 11
+        assert len(labelled.made["labels"]) == 10
         assert counts(house, "electricity_price") == (delivered, delivered, 0)
         assert report(house, "electricity_price").figures["roc_auc"] > 0.7
 
-        delivered = deliver(date(1996, 7, 29))
-        second, labelled = house.settle("electricity_price")
-        assert second.failed == labelled.failed == {}
-        assert second.made["validated_features"] == second.made["drift_report"] == ("1996-07-15", "1996-07-22")
+        delivered = deliver(date(1996, 8, 5))
+        second, unpredicted, predicted = house.settle("electricity_price")
+        assert second.failed == unpredicted.failed == predicted.failed == {}
+        assert second.made["validated_features"] == second.made["drift_report"] == ("1996-07-22", "1996-07-29")
         assert "trained_model" not in second.made
-        assert labelled.made["raw_labels"] == labelled.made["labels"] == ("1996-07-08", "1996-07-15")
+        assert unpredicted.made == {"raw_labels": ("1996-07-15",), "labels": ("1996-07-15",)}
+        assert predicted.made["raw_labels"] == predicted.made["performance_report"] == ("1996-07-22",)
         assert counts(house, "electricity_price") == (delivered, delivered, 0)
         known = house.resources["records"].all(LabelledPartition, "electricity_price", "labels")
-        assert sum(each.labelled for each in known.values()) == (market["ts"] < pd.Timestamp("1996-07-22")).sum()
-        assert known["1996-07-22"].labelled == 0
+        assert sum(each.labelled for each in known.values()) == (market["ts"] < pd.Timestamp("1996-07-29")).sum()
+        assert known["1996-07-29"].labelled == 0
 
 
 def test_rain_is_foretold_from_months_cut_out_of_a_zip_sorted_by_station(real_data, tmp_path):
