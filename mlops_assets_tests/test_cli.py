@@ -48,6 +48,17 @@ def test_deliver_sends_the_next_files_in_order(type_in, landing):
     assert sorted(path.name for path in landing.iterdir()) == [f"bike-2011-0{month}.csv" for month in (1, 2, 3)]
 
 
+def test_deliver_sends_the_labels_that_are_due_together_with_the_next_rows(type_in, landing):
+    market = landing.parent / "electricity_price"
+    status, said = type_in("deliver", "electricity_price")
+    assert (status, said.count("Delivered")) == (0, 1)
+    assert list((market / "labels").iterdir()) == [], "the sensor finds the folder, and in it nothing yet"
+    status, said = type_in("deliver", "electricity_price")
+    assert (status, said.count("Delivered")) == (0, 2)
+    assert "electricity-1996-05-13.csv.gz" in said
+    assert [path.name for path in (market / "labels").iterdir()] == ["labels-1996-05-06-1.csv.gz"]
+
+
 def test_deliver_corrects_a_dirty_delivery_before_it_goes_on(type_in, landing):
     type_in("deliver", "bike_demand", "--count", 12)
     path, world = landing / "bike-2011-12.csv", BikeWorld()

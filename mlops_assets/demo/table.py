@@ -19,6 +19,7 @@ from mlops_assets.demo.play import ESTIMATED, Line
 COLUMNS = ("delivery", "rows", "bad", "drift", "measured", "decision", "candidate", "champion", "registered")
 NUMBERS = {"rows", "bad", "measured"}
 WIDTH = 120
+LOOKED_AT = ("registered_version", "drift_report", "performance_report", "retraining_decision")
 
 
 def open_console() -> Console:
@@ -44,9 +45,8 @@ def print_lines(console: Console, lines: Sequence[Line], home: Path, simulated: 
     console.print(f"\nLook at it: [bold]{command}[/bold], then", soft_wrap=True)
     dagster = settings.DAGSTER_UI.value().rstrip("/")
     for model in dict.fromkeys(line.model for line in lines):
-        console.print(f"  {dagster}/assets/{model}/registered_version", soft_wrap=True)
-        console.print(f"  {dagster}/assets/{model}/drift_report", soft_wrap=True)
-        console.print(f"  {dagster}/assets/{model}/retraining_decision", soft_wrap=True)
+        for asset in LOOKED_AT:
+            console.print(f"  {dagster}/assets/{model}/{asset}", soft_wrap=True)
     tool = "mlops-assets" if which("mlops-assets") else ".venv/bin/mlops-assets"
     console.print(f"See what a person would be told: [bold]{tool} alerts[/bold]", soft_wrap=True)
     if simulated:

@@ -28,6 +28,7 @@ def test_links_lead_to_the_dagster_that_the_setting_names(printed, monkeypatch, 
     said = printed(Line("toy", "2024-01"))
     assert f"  {address}/assets/toy/registered_version\n" in said
     assert f"  {address}/assets/toy/drift_report\n" in said
+    assert f"  {address}/assets/toy/performance_report\n" in said
     assert f"  {address}/assets/toy/retraining_decision\n" in said
 
 
