@@ -14,7 +14,7 @@ from mlops_assets.demo.player import Ran
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.monitoring import DriftReport
-from mlops_assets.ml.planning import TRAINING
+from mlops_assets.ml.planning import DECISION, TRAINING
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.ml.spec import ModelSpec
@@ -116,7 +116,7 @@ def test_the_first_deliveries_are_one_run_and_the_next_is_another(life):
     assert len(life.first[0].made["raw_data"]) == life.windows
     assert [set(ran.made) for ran in life.first[1:]] == [*later, *([set(TRAINING)] if later else [])]
     assert life.second[0].made["raw_data"] == (life.newest,)
-    assert [set(ran.made) for ran in life.second[1:]] == later
+    assert [set(ran.made) for ran in life.second[1:]] == [{*labels, DECISION} for labels in later]
 
 
 def test_all_assets_are_made(life):
