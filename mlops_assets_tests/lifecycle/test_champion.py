@@ -96,7 +96,7 @@ def test_the_first_version_that_clears_its_gates_becomes_champion_by_the_ledger(
     assert (shown["version"], shown["ledger_entry"], shown["previous_champion"]) == (1, 1, "none")
     [row] = [each.data for each in shown["history"].records]
     assert (row["version"], row["until"], row["who"]) == ("v1", "now", found.reign.who)
-    assert checks(result)[SERVES].passed
+    assert checks(result)["serves_what_was_released"].passed
 
 
 def test_the_evidence_of_a_release_can_be_opened_by_its_digests(workshop):
