@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def parts(run: dict[str, Any], since: float) -> dict[str, float]:
     """Seconds that one run waited to be asked for, started, and worked."""
     moments = (since, run["creationTime"], run["startTime"], run["endTime"])
     names = ("waiting_s", "starting_s", "working_s")
-    return {name: end - start for name, start, end in zip(names, moments, moments[1:], strict=True)}
+    return {name: end - start for name, (start, end) in zip(names, pairwise(moments), strict=True)}
 
 
 def registers(run: dict[str, Any]) -> bool:
