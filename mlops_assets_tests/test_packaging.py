@@ -68,7 +68,7 @@ def test_the_instance_is_prepared_from_the_wheel(installed, tmp_path):
     program = "from mlops_assets.instance import prepare; print((prepare('home') / 'dagster.yaml').read_text())"
     elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     finished = subprocess.run([installed, "-c", program], cwd=tmp_path, env=elsewhere, capture_output=True, check=True)
-    assert finished.stdout.decode().strip() == (ROOT / "dagster.yaml").read_text().strip()
+    assert finished.stdout.decode().startswith((ROOT / "dagster.yaml").read_text())
 
 
 def test_the_command_is_installed(installed):
