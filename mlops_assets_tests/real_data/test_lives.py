@@ -143,7 +143,8 @@ def test_market_files_that_have_grown_are_asked_for_their_new_weeks_alone(real_d
         assert second.failed == unpredicted.failed == predicted.failed == {}
         assert second.made["validated_features"] == second.made["drift_report"] == ("1996-07-22", "1996-07-29")
         assert "trained_model" not in second.made
-        assert unpredicted.made == {"raw_labels": ("1996-07-15",), "labels": ("1996-07-15",)}
+        of_a_fitted_week = {"raw_labels": ("1996-07-15",), "labels": ("1996-07-15",), "retraining_decision": ("",)}
+        assert unpredicted.made == of_a_fitted_week
         assert predicted.made["raw_labels"] == predicted.made["performance_report"] == ("1996-07-22",)
         assert counts(house, "electricity_price") == (delivered, delivered, 0)
         known = house.resources["records"].all(LabelledPartition, "electricity_price", "labels")
