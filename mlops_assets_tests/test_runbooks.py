@@ -8,7 +8,7 @@ import pytest
 from mlops_assets import settings
 from mlops_assets.cli import app
 from mlops_assets.lifecycle import WATCHERS
-from mlops_assets.lifecycle.alerting import ASSET
+from mlops_assets.lifecycle.sensors.alerting import ASSET
 from mlops_assets.ml.alerts import TITLES, URGENT
 from mlops_assets_tests import toy
 

@@ -4,19 +4,20 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
-from mlops_assets.lifecycle.alerting import alerting, deliver_alerts, raise_alerts
-from mlops_assets.lifecycle.champion import champion, watch_champions
+from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
-from mlops_assets.lifecycle.label_arrivals import new_labels
 from mlops_assets.lifecycle.labels import labels
 from mlops_assets.lifecycle.monitoring import monitoring
-from mlops_assets.lifecycle.overdue import overdue
 from mlops_assets.lifecycle.performance import performance
-from mlops_assets.lifecycle.performance_drop import performance_drop
 from mlops_assets.lifecycle.registration import registration
-from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
 from mlops_assets.lifecycle.retraining import retraining
+from mlops_assets.lifecycle.sensors.alerting import alerting, deliver_alerts, raise_alerts
+from mlops_assets.lifecycle.sensors.new_labels import new_labels
+from mlops_assets.lifecycle.sensors.overdue import overdue
+from mlops_assets.lifecycle.sensors.performance_drop import performance_drop
+from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decision
+from mlops_assets.lifecycle.sensors.watch_champions import watch_champions
 from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec

@@ -4,30 +4,23 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
 
-from mlops_assets.lifecycle.arrivals import Clock, utc_now
-from mlops_assets.lifecycle.common import compute, describe, key, remembered
+from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
-from mlops_assets.lifecycle.releasing import Release, adopt, follow, release
-from mlops_assets.ml.alerts import Alert
+from mlops_assets.lifecycle.releasing import DECIDES, Release, adopt, evidence_of, follow, release
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import Reign, deposed, misplaced, reigns
 from mlops_assets.ml.registration import Champion, Decision, RegisteredVersion, decide, refusal
-from mlops_assets.ml.spec import ModelSpec, Value, digest_of
+from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
-from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
-from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
 SERVES = "serves_what_was_released"
-DECIDES = {"evaluation", "gates", "registration"}
 DECIDERS = [f"mlops_assets.ml.{name}" for name in ("ledger", "registration")]
-EVERY_SECONDS = 30
 SHOWN = 20
 
 
@@ -71,13 +64,13 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
                     judged_against=reign.version if reign else None,
                     who=f"run {context.run.run_id}",
                     why=decision.sentence,
-                    evidence=_evidence(spec, trained_model, evaluation_report, blobs),
+                    evidence=evidence_of(spec, trained_model, evaluation_report, blobs),
                 )
                 release(wish, ledger, registry, clock)
             follow(spec.name, ledger, registry, clock)
             history = reigns(ledger.links(spec.name), spec.name)
             record = _record(spec, history[-1], registered_version, decision, registry)
-            wrong = _wrong(spec, ledger.verify(), history, registry)
+            found = what_is_wrong(spec, ledger.verify(), history, registry)
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The release of {spec.name} v{version} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
@@ -87,94 +80,17 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
             value=record,
             data_version=dg.DataVersion(record.reign.hash),
             metadata=_metadata(record, history, registry),
-            check_results=[dg.AssetCheckResult(check_name=SERVES, passed=wrong is None, description=wrong)],
+            check_results=[dg.AssetCheckResult(check_name=SERVES, passed=found is None, description=found)],
         )
 
     return dg.Definitions(assets=[serving])
 
 
-class Memory(Value):
-    """What the last look found wrong, by model."""
-
-    wrong: dict[str, str] = Field(default_factory=dict)
-
-
-def watch_champions(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.SensorDefinition:
-    """One sensor for all models: it ends releases that were cut off, and finds aliases that were moved by hand."""
-
-    @dg.sensor(
-        name="watch_champions",
-        minimum_interval_seconds=EVERY_SECONDS,
-        default_status=dg.DefaultSensorStatus.RUNNING,
-        description="Lets MLflow's alias champion follow the ledger after a release that was cut off, and says where "
-        "somebody moved it by hand.",
-    )
-    def look(
-        context: dg.SensorEvaluationContext,
-        records: dg.ResourceParam[Records],
-        registry: Registry,
-        ledger: Ledger,
-        alerts: Alerts,
-    ) -> dg.SensorResult:
-        """Look at the champion of every model. What cannot be looked at now is as it was."""
-        before, wrong, events, said = remembered(Memory, context.cursor).wrong, {}, [], []
-        for spec in specs:
-            try:
-                now = _looked(spec, records, registry, ledger, clock)
-            except (TrackingUnavailableError, LedgerUnavailableError, RegistryConflictError) as error:
-                said.append(f"{spec.name}: {error}")
-                now = before.get(spec.name)
-            if now != before.get(spec.name):
-                events.append(_evaluation(spec, now))
-                _tell(spec, now, alerts, clock)
-            if now is not None:
-                wrong[spec.name] = now
-        said += [f"{model}: {text}" for model, text in wrong.items()]
-        told = "\n".join(said) or "Every champion is the one that was released."
-        return dg.SensorResult(skip_reason=told, asset_events=events, cursor=Memory(wrong=wrong).model_dump_json())
-
-    return look
-
-
-def _looked(spec: ModelSpec, records: Records, registry: Registry, ledger: Ledger, clock: Clock) -> str | None:
-    """What is wrong with a model's champion after a release that was cut off has been ended."""
-    history = reigns(ledger.links(spec.name), spec.name)
-    if not history and records.get(RegisteredVersion, spec.name, "registered_version") is None:
-        return None
-    broken = ledger.verify()
-    if broken is None and follow(spec.name, ledger, registry, clock):
-        history = reigns(ledger.links(spec.name), spec.name)
-    return _wrong(spec, broken, history, registry)
-
-
-def _wrong(spec: ModelSpec, broken: str | None, history: Sequence[Reign], registry: Registry) -> str | None:
+def what_is_wrong(spec: ModelSpec, broken: str | None, history: Sequence[Reign], registry: Registry) -> str | None:
     """Why what serves is not what was released, or cannot be known to be; None where it is."""
     if broken is not None:
         return f"The ledger cannot be trusted: {broken} docs/ledger.md says what to do."
     return misplaced(history[-1] if history else None, registry.holder(spec.name), spec.name)
-
-
-def _evaluation(spec: ModelSpec, wrong: str | None) -> dg.AssetCheckEvaluation:
-    return dg.AssetCheckEvaluation(
-        asset_key=key(spec, CHAMPION), check_name=SERVES, passed=wrong is None, description=wrong
-    )
-
-
-def _tell(spec: ModelSpec, wrong: str | None, alerts: Alerts, clock: Clock) -> None:
-    """Raise the alert of a failed check, or end it: a sensor's look is no run, whose end is seen by another sensor."""
-    alert = Alert(
-        kind="failed_check",
-        model=spec.name,
-        partition=None,
-        about=f"{CHAMPION} {SERVES}",
-        sentence=f"{spec.name}/{CHAMPION} fails the check {SERVES}: {wrong}",
-        link=alerts.asset_url(key(spec, CHAMPION), check=SERVES),
-        raised=clock(),
-    )
-    if wrong is None:
-        alerts.resolve([alert.name], alert.raised)
-    else:
-        alerts.raise_(alert)
 
 
 def _refusal(
@@ -200,18 +116,6 @@ def _decision(spec: ModelSpec, report: EvaluationReport, version: int, past: Seq
         )
         return Decision(champion=False, sentence=sentence)
     return decide(report, holder, spec)
-
-
-def _evidence(spec: ModelSpec, candidate: Candidate, report: EvaluationReport, blobs: Blobs) -> dict[str, str]:
-    """What the release rests on, by SHA-256. Candidate (with its manifest), report and policy are kept as blobs."""
-    return {
-        "model": candidate.model_sha256,
-        "manifest": candidate.manifest.digest(),
-        "data": digest_of(candidate.manifest.contents),
-        "candidate": blobs.put_bytes(candidate.model_dump_json().encode()),
-        "report": blobs.put_bytes(report.model_dump_json().encode()),
-        "policy": blobs.put_bytes(spec.model_dump_json(include=DECIDES).encode()),
-    }
 
 
 def _record(

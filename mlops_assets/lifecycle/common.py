@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import dagster as dg
@@ -19,6 +20,7 @@ WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
 SHOWN = 50
 
+Clock = Callable[[], datetime]
 Memory = TypeVar("Memory", bound=Value)
 
 GOING_ON = (
@@ -28,6 +30,11 @@ GOING_ON = (
     dg.DagsterRunStatus.STARTED,
     dg.DagsterRunStatus.CANCELING,
 )
+
+
+def utc_now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
 
 
 def key(spec: ModelSpec, asset: str) -> dg.AssetKey:

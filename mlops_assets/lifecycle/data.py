@@ -10,8 +10,18 @@ from typing import Any
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-from mlops_assets.lifecycle.arrivals import RAW, Clock, new_data, utc_now
-from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
+from mlops_assets.lifecycle.common import (
+    RAW,
+    Clock,
+    compute,
+    describe,
+    finish,
+    key,
+    materializations,
+    partitions_definition,
+    utc_now,
+)
+from mlops_assets.lifecycle.sensors.new_data import new_data
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.freshness import length
 from mlops_assets.ml.sources import Delivery

@@ -7,8 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle import common
-from mlops_assets.lifecycle.arrivals import Clock, utc_now
-from mlops_assets.lifecycle.common import VALIDATED
+from mlops_assets.lifecycle.common import VALIDATED, Clock, utc_now
 from mlops_assets.lifecycle.data import delivered_bytes
 from mlops_assets.lifecycle.labelled import LABELS, answers_known
 from mlops_assets.ml import labels as late

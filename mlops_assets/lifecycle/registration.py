@@ -7,6 +7,7 @@ import dagster as dg
 from mlops_assets.lifecycle import pictures
 from mlops_assets.lifecycle.common import compute, describe
 from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.releasing import DECIDES
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -15,8 +16,6 @@ from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
-
-DECIDES = {"evaluation", "gates", "registration"}
 
 
 def registration(spec: ModelSpec) -> dg.Definitions:

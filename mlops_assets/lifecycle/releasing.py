@@ -6,15 +6,16 @@ the same champion one wins. Whatever dies afterwards, `follow` is all that is le
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from datetime import datetime
-
+from mlops_assets.lifecycle.common import Clock
+from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import Entry, Kind, Reign, champion, misplaced, reigns, unconfirmed
-from mlops_assets.ml.spec import Value
+from mlops_assets.ml.spec import ModelSpec, Value, digest_of
+from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import Registry, RegistryConflictError
 
-Clock = Callable[[], datetime]
+DECIDES = {"evaluation", "gates", "registration"}
 OURSELVES = "mlops_assets"
 
 
@@ -123,6 +124,18 @@ def adopt(model: str, ledger: Ledger, registry: Registry, clock: Clock) -> Reign
         if champion(turn.links(model), model) is None:
             turn.append(_adoption(model, held.number, clock))
     return _reigning(model, ledger)
+
+
+def evidence_of(spec: ModelSpec, candidate: Candidate, report: EvaluationReport, blobs: Blobs) -> dict[str, str]:
+    """What the release rests on, by SHA-256. Candidate (with its manifest), report and policy are kept as blobs."""
+    return {
+        "model": candidate.model_sha256,
+        "manifest": candidate.manifest.digest(),
+        "data": digest_of(candidate.manifest.contents),
+        "candidate": blobs.put_bytes(candidate.model_dump_json().encode()),
+        "report": blobs.put_bytes(report.model_dump_json().encode()),
+        "policy": blobs.put_bytes(spec.model_dump_json(include=DECIDES).encode()),
+    }
 
 
 def _reigning(model: str, ledger: Ledger) -> Reign:

@@ -12,13 +12,24 @@ import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
 from mlops_assets.ml.spec import Name, Value
 
-Kind = Literal["adopted", "released", "rolled_back", "confirmed", "lost", "restored", "approved", "refused", "waived"]
+Kind = Literal[
+    "adopted",
+    "released",
+    "rolled_back",
+    "confirmed",
+    "lost",
+    "restored",
+    "approved",
+    "refused",
+    "waived",
+    "reproduced",
+]
 CROWNING = frozenset({"adopted", "released", "rolled_back"})
 MOVING = CROWNING | {"restored"}
 GENESIS = "0" * 64
@@ -32,17 +43,32 @@ class Entry(Value):
     `adopted`, `released` and `rolled_back` make it champion, in the place of `previous`; `restored` puts the registry's
     alias back on the champion. `confirmed` says that the registry has followed the entry `answers`. A `lost` release
     came after another one. `evidence` names what was known, by its SHA-256.
+
+    `approved`, `refused` and `waived` are what a person said of the model `candidate`, by its SHA-256, until `expires`;
+    a waiver is of one `gate`, and may come before there is a version. `reproduced`: the version was built anew from its
+    manifest. `signature` is by the key with the fingerprint `key`.
     """
 
     kind: Kind
     model: Name
-    version: int = Field(ge=1)
+    version: int | None = Field(default=None, ge=1)
     who: Said
     why: Said
     when: Moment
     evidence: dict[str, str] = Field(default_factory=dict)
     previous: int | None = None
     answers: int | None = None
+    candidate: str | None = None
+    gate: str | None = None
+    expires: Moment | None = None
+    key: str | None = None
+    signature: str | None = None
+
+    @model_validator(mode="after")
+    def _is_of_a_version(self) -> Self:
+        if self.version is None and (self.kind != "waived" or self.candidate is None):
+            raise ValueError(f"an entry {self.kind!r} needs a version; a waiver may name a candidate instead.")
+        return self
 
     def payload(self) -> str:
         """The entry as it is kept: canonical JSON, in ASCII."""
@@ -141,7 +167,7 @@ def reigns(links: Iterable[Link], model: str) -> tuple[Reign, ...]:
             evidence=entry.evidence,
         )
         for link, entry in entries
-        if entry.kind in CROWNING
+        if entry.kind in CROWNING and entry.version is not None
     )
 
 

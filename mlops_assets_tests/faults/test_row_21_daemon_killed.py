@@ -1,6 +1,6 @@
 """Row 21: kill -9 of the daemon at each point of a tick of `new_data`, and on both sides of a run's launch.
 
-(The ticks of `retrain_on_decision` are killed in lifecycle/test_retrain_on_decision.py.)
+(The ticks of `retrain_on_decision` are killed in lifecycle/sensors/test_retrain_on_decision.py.)
 """
 
 import json

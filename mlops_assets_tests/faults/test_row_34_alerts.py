@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from mlops_assets import settings
 from mlops_assets.cli import app
-from mlops_assets.lifecycle.alerting import deliver_alerts
+from mlops_assets.lifecycle.sensors.alerting import deliver_alerts
 from mlops_assets.ml.alerts import Alert
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets_tests.faults.test_row_34_secrets import found

@@ -12,7 +12,7 @@ import pandera.pandas as pa
 import pytest
 from pandera.typing import Series
 
-from mlops_assets.lifecycle.alerting import deliver_alerts, raise_alerts
+from mlops_assets.lifecycle.sensors.alerting import deliver_alerts, raise_alerts
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport

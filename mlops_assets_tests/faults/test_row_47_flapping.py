@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
+from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evaluation import Comparison
 from mlops_assets.ml.evidence import Learned, Watched, depth, gather
 from mlops_assets.ml.policies import policy

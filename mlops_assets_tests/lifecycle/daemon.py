@@ -10,8 +10,9 @@ from datetime import timedelta
 
 import dagster as dg
 
-from mlops_assets.lifecycle.arrivals import new_data, utc_now
+from mlops_assets.lifecycle.common import utc_now
 from mlops_assets.lifecycle.data import lifecycle_job
+from mlops_assets.lifecycle.sensors.new_data import new_data
 from mlops_assets_tests.toy import Workshop
 
 RESOURCES = ("deliveries", "blobs", "records")

@@ -31,7 +31,7 @@ from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.endings import REQUEST
 from mlops_assets.lifecycle.evaluation import evaluation
 from mlops_assets.lifecycle.registration import registration
-from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
+from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decision
 from mlops_assets.lifecycle.training import training
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import OnDrift

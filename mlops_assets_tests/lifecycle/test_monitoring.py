@@ -9,7 +9,7 @@ from urllib.parse import unquote
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.alerting import raise_alerts
+from mlops_assets.lifecycle.sensors.alerting import raise_alerts
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets_tests import toy
 from mlops_assets_tests.homes import instance_at

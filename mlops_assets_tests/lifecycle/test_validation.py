@@ -5,7 +5,7 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from mlops_assets.lifecycle.ended import EndedRun
+from mlops_assets.lifecycle.sensors.ended import EndedRun
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
 from mlops_assets.resources.alerts import Alerts

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
@@ -10,6 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from mlops_assets.lifecycle.common import (
     RAW,
     VALIDATED,
+    Clock,
     data_versions,
     going_on,
     key,
@@ -44,14 +45,8 @@ from mlops_assets.resources.registry import CHAMPION
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 FILES_EVERY, DATABASE_EVERY = 5, 30
 SHOWN = 3
-Clock = Callable[[], datetime]
 Rest = Callable[[dg.DagsterInstance, ModelSpec, Request], Request | None]
 """What is left to do of a request whose run came to no verdict, None where that is nothing."""
-
-
-def utc_now() -> datetime:
-    """The time, in UTC."""
-    return datetime.now(UTC)
 
 
 def new_data(spec: ModelSpec, job: UnresolvedAssetJobDefinition, clock: Clock) -> dg.SensorDefinition:

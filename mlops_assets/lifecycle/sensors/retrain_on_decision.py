@@ -11,7 +11,7 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.lifecycle import common
-from mlops_assets.lifecycle.arrivals import Clock, utc_now
+from mlops_assets.lifecycle.common import Clock, utc_now
 from mlops_assets.lifecycle.endings import REQUEST, ended_at, ending
 from mlops_assets.ml.planning import DECISION, TRAINING, UNFINISHED, attempts, pause
 from mlops_assets.ml.registration import Champion

@@ -11,20 +11,18 @@ import dagster as dg
 from pydantic import Field
 
 from mlops_assets.lifecycle import common
-from mlops_assets.lifecycle.arrivals import (
-    Clock,
+from mlops_assets.lifecycle.common import VALIDATED, Clock, data_versions, utc_now
+from mlops_assets.lifecycle.endings import Ending, finished_steps
+from mlops_assets.lifecycle.labels import RAW_LABELS
+from mlops_assets.lifecycle.sensors.new_data import (
     after_the_pause,
     batches,
     has_champion,
     position,
     run_request,
     said,
-    utc_now,
     without_verdict,
 )
-from mlops_assets.lifecycle.common import VALIDATED, data_versions
-from mlops_assets.lifecycle.endings import Ending, finished_steps
-from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.ml.labels import source_of
 from mlops_assets.ml.planning import DECISION, LABELLING, PERFORMANCE, Memory, Plan, Request, State, plan_labels
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of

@@ -6,7 +6,7 @@ import dagster as dg
 import pytest
 
 from mlops_assets.lifecycle.data import data
-from mlops_assets.lifecycle.overdue import overdue
+from mlops_assets.lifecycle.sensors.overdue import overdue
 from mlops_assets.ml.freshness import ended
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.sources import DeliveredFile, Delivery

@@ -19,12 +19,12 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from mlops_assets import settings
-from mlops_assets.lifecycle.alerting import ASSET, alerting, deliver_alerts, raise_alerts
 from mlops_assets.lifecycle.common import partitions_definition
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
-from mlops_assets.lifecycle.label_arrivals import Memories as LabelMemories
-from mlops_assets.lifecycle.retrain_on_decision import Asked
-from mlops_assets.lifecycle.retrain_on_decision import Memory as AskedToTrain
+from mlops_assets.lifecycle.sensors.alerting import ASSET, alerting, deliver_alerts, raise_alerts
+from mlops_assets.lifecycle.sensors.new_labels import Memories as LabelMemories
+from mlops_assets.lifecycle.sensors.retrain_on_decision import Asked
+from mlops_assets.lifecycle.sensors.retrain_on_decision import Memory as AskedToTrain
 from mlops_assets.ml.planning import CANCELLED, DIED, GivenUp, Memory
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.records import Records

@@ -9,8 +9,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.lifecycle.arrivals import RAW, VALIDATED, Clock, utc_now
-from mlops_assets.lifecycle.common import key, remembered
+from mlops_assets.lifecycle.common import RAW, VALIDATED, Clock, key, remembered, utc_now
 from mlops_assets.lifecycle.inspection import delivered
 from mlops_assets.lifecycle.labelled import LABELS
 from mlops_assets.ml.alerts import Alert, Kind

@@ -13,12 +13,11 @@ from dagster._core.scheduler.instigation import InstigatorType, SensorInstigator
 from pydantic import Field, ValidationError
 
 from mlops_assets import settings
-from mlops_assets.lifecycle.arrivals import RAW, Clock, utc_now
-from mlops_assets.lifecycle.common import GOING_ON
-from mlops_assets.lifecycle.ended import EndedRun
-from mlops_assets.lifecycle.label_arrivals import Memories as LabelMemories
+from mlops_assets.lifecycle.common import GOING_ON, RAW, Clock, utc_now
 from mlops_assets.lifecycle.labels import RAW_LABELS
-from mlops_assets.lifecycle.retrain_on_decision import Memory as AskedToTrain
+from mlops_assets.lifecycle.sensors.ended import EndedRun
+from mlops_assets.lifecycle.sensors.new_labels import Memories as LabelMemories
+from mlops_assets.lifecycle.sensors.retrain_on_decision import Memory as AskedToTrain
 from mlops_assets.ml.alerts import TITLES, Alert, Known, Telling, subject
 from mlops_assets.ml.planning import CANCELLED, GivenUp, Memory
 from mlops_assets.ml.spec import ModelSpec, Value

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.retrain_on_decision import retrain_on_decision
+from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decision
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
 from mlops_assets_tests import evidence, toy

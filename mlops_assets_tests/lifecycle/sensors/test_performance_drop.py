@@ -5,7 +5,7 @@ from __future__ import annotations
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.performance_drop import performance_drop
+from mlops_assets.lifecycle.sensors.performance_drop import performance_drop
 from mlops_assets_tests import evidence
 
 KEY = dg.AssetKey(["toy", "performance_report"])

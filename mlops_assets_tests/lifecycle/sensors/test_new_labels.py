@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.label_arrivals import Memories
+from mlops_assets.lifecycle.sensors.new_labels import Memories
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.training import Candidate
