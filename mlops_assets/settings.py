@@ -79,6 +79,15 @@ ALERTS = Setting(
 )
 ALERTS_AGAIN = Setting("MLOPS_ALERTS_AGAIN_HOURS", "After how many hours an alert that lasts is told again.", "24")
 STUCK = Setting("MLOPS_STUCK_MINUTES", "How many minutes a run may be queued, starting or under way.", "120")
+SIGNING_KEY = Setting(
+    "MLOPS_SIGNING_KEY", "The file of the Ed25519 private key of whoever acts in this process: PEM or OpenSSH.", ""
+)
+TRUSTED_KEYS = Setting(
+    "MLOPS_TRUSTED_KEYS",
+    "Whose signatures count: a file with a line `person ssh-ed25519 ...` a key, or a folder with a file person.pub "
+    "each. Where it is set, only what is signed counts.",
+    "",
+)
 
 ALL = (
     HOME,
@@ -95,6 +104,8 @@ ALL = (
     ALERTS,
     ALERTS_AGAIN,
     STUCK,
+    SIGNING_KEY,
+    TRUSTED_KEYS,
 )
 
 LIBRARIES = (
@@ -163,6 +174,16 @@ def dagster_home() -> str:
     return _absolute(_within_home(DAGSTER_HOME.value()))
 
 
+def signing_key() -> str:
+    """The path of the private key of whoever acts here; empty where there is none."""
+    return _path(SIGNING_KEY)
+
+
+def trusted_keys() -> str:
+    """The path of the file or folder that says whose signatures count; empty where none need be signed."""
+    return _path(TRUSTED_KEYS)
+
+
 def alerts_again() -> timedelta:
     """After how long an alert that lasts is told again."""
     return timedelta(hours=_positive(ALERTS_AGAIN))
@@ -192,6 +213,11 @@ def _without_password(setting: Setting) -> str:
             "MLFLOW_TRACKING_PASSWORD, PostgreSQL's in PGPASSWORD or a password file."
         )
     return value
+
+
+def _path(setting: Setting) -> str:
+    value = setting.value()
+    return str(Path(_within_home(value)).expanduser().absolute()) if value else ""
 
 
 def _within_home(value: str) -> str:

@@ -15,7 +15,17 @@ from mlops_assets.components.declared import declared
 from mlops_assets.definitions import defs
 
 PACKAGE = Path(mlops_assets.__file__).parent
-HEAVY = {"evidently", "mlflow", "sklearn", "matplotlib", "plotly", "pandera", "kubernetes", "dagster_mlflow"}
+HEAVY = {
+    "evidently",
+    "mlflow",
+    "sklearn",
+    "matplotlib",
+    "plotly",
+    "pandera",
+    "kubernetes",
+    "dagster_mlflow",
+    "cryptography",
+}
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from mlops_assets import settings
 from mlops_assets.resources.alerts import alerts_at
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries
+from mlops_assets.resources.keys import keys_here
 from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
@@ -31,6 +32,7 @@ def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dic
         "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),
         "tracking": Tracking(root=home, tracking_uri=tracking_uri),
         "registry": Registry(root=home, tracking_uri=tracking_uri),
+        "keys": keys_here(),
         "ledger": ledger or Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger"),
     }
 

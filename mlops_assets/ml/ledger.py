@@ -8,7 +8,6 @@ elsewhere.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
@@ -16,7 +15,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, StringConstraints, model_validator
 
-from mlops_assets.ml.spec import Name, Value
+from mlops_assets.ml.spec import Name, Value, canonical
 
 Kind = Literal[
     "adopted",
@@ -72,7 +71,7 @@ class Entry(Value):
 
     def payload(self) -> str:
         """The entry as it is kept: canonical JSON, in ASCII."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return canonical(self.model_dump(mode="json"))
 
 
 class Link(Value):

@@ -80,10 +80,14 @@ class Value(BaseModel):
         return digest_of(self.model_dump(mode="json"))
 
 
+def canonical(value: Any) -> str:
+    """Anything JSON can hold as the one text that stands for it: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
 def digest_of(value: Any) -> str:
-    """SHA-256 (hex) of anything JSON can hold, with sorted keys and no spaces."""
-    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    """SHA-256 (hex) of anything JSON can hold, by its canonical text."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()
 
 
 class FileSource(Value):
