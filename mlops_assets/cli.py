@@ -245,6 +245,31 @@ def rollback(
 
 
 @app.command()
+def explain(
+    prediction: Annotated[str, typer.Argument(help="Which one: <model>:<partition>:<row>@v<version>.")],
+    without_data: Annotated[
+        bool, typer.Option("--without-data", help="Name the raw bytes that it goes back to, and do not read them.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Prove where a prediction comes from, link by link. Ends with 0: it holds, 1: a link is broken, 2: none such."""
+    from mlops_assets import explaining
+
+    try:
+        found = explaining.explain(prediction, with_data=not without_data)
+    except explaining.REFUSALS as error:
+        Console(stderr=True).print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        console = Console()
+        for line in explaining.lines(found):
+            console.print(line, soft_wrap=True, highlight=False)
+    raise typer.Exit(1 if found.broken else 0)
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults

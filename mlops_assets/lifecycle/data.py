@@ -24,7 +24,7 @@ from mlops_assets.lifecycle.common import (
 from mlops_assets.lifecycle.sensors.new_data import new_data
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.freshness import length
-from mlops_assets.ml.sources import Delivery
+from mlops_assets.ml.sources import Delivery, listing
 from mlops_assets.ml.spec import FileSource, ModelSpec
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.deliveries import Deliveries, Fetched
@@ -72,6 +72,8 @@ def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefin
     ) -> Iterator[Any]:
         fetched = deliveries.fetch(spec, context.partition_keys, blobs, clock())
         kept = {partition: _as_correction(spec, asset, each, records) for partition, each in fetched.deliveries.items()}
+        for each in kept.values():
+            blobs.put_bytes(listing(each))
         versions = {partition: each.version for partition, each in kept.items()}
         metadata = {partition: _metadata(spec, each, blobs) for partition, each in kept.items()}
         if fetched.problems:

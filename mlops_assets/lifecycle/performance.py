@@ -30,6 +30,7 @@ from mlops_assets.ml.performance import (
     PredictedPartition,
     Yardsticks,
     as_table,
+    first_of,
     measure,
     score_columns,
     scored,
@@ -38,7 +39,7 @@ from mlops_assets.ml.performance import (
 from mlops_assets.ml.spec import ModelSpec, digest_of
 from mlops_assets.ml.training import PARALLEL_ROWS, Candidate
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry, Version
 from mlops_assets.resources.reports import Reports
@@ -74,6 +75,7 @@ def _predictions(spec: ModelSpec) -> dg.AssetsDefinition:
         validated_features: dict[str, ValidatedPartition],
         tables: Tables,
         records: dg.ResourceParam[Records],
+        blobs: Blobs,
         registry: Registry,
         tracking: Tracking,
     ) -> Iterator[dg.MaterializeResult | dg.AssetMaterialization]:
@@ -81,7 +83,7 @@ def _predictions(spec: ModelSpec) -> dg.AssetsDefinition:
 
         That is the newest version that has been champion and was not fitted on the partition.
         """
-        work = Scoring(spec, tables, records, registry, tracking)
+        work = Scoring(spec, tables, records, blobs, registry, tracking)
         for partition in context.partition_keys:
             work.score(partition, validated_features.get(partition))
         versions = {partition: digest_of([made.rows_of, made.candidate]) for partition, made in work.made.items()}
@@ -105,6 +107,7 @@ class Scoring:
     spec: ModelSpec
     tables: Tables
     records: Records
+    blobs: Blobs
     registry: Registry
     tracking: Tracking
     made: dict[str, PredictedPartition] = field(default_factory=dict)
@@ -143,7 +146,7 @@ class Scoring:
         table = as_table(spec, said, candidate.classes, version.number, candidate.model_sha256)
         commit = self.tables.write(spec.name, PREDICTIONS, part.partition, table)
         before = self.records.get(PredictedPartition, spec.name, PREDICTIONS, part.partition)
-        return PredictedPartition(
+        made = PredictedPartition(
             model=spec.name,
             partition=part.partition,
             first=part.first,
@@ -156,7 +159,11 @@ class Scoring:
             files=commit.files,
             classes=candidate.classes,
             replaces=_replaced(before, version.number),
+            rows_files=part.files,
+            before=self.blobs.put_bytes(before.said()) if before else None,
         )
+        self.blobs.put_bytes(made.said())
+        return made
 
     def _rows(self, part: ValidatedPartition, version: Version, candidate: Candidate) -> pd.DataFrame:
         """What a version is given. Raises EvaluationError where the rows do not have its columns any more."""
@@ -192,6 +199,7 @@ def _of_predictions(
         "dagster/row_count": made.rows,
         "table_version": made.table_version,
         "dagster/uri": tables.uri(spec.name, PREDICTIONS),
+        "first_prediction": f"mlops-assets explain {first_of(made)}",
         **({} if made.replaces is None else {"replaces_predictions_of_version": made.replaces}),
     }
 

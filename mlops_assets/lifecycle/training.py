@@ -14,7 +14,7 @@ from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.labelled import LABELS, learnable, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
-from mlops_assets.ml.code import code_version, own_modules
+from mlops_assets.ml.code import archive, code_path, code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.ml.labels import LabelledPartition
@@ -28,7 +28,9 @@ from mlops_assets.ml.training import (
     Split,
     TrainingError,
     choose,
+    code_files,
     fit,
+    lock,
     manifest,
     needed_inputs,
     reasons,
@@ -36,7 +38,8 @@ from mlops_assets.ml.training import (
     summary,
 )
 from mlops_assets.ml.validation import ValidatedPartition
-from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.blobs import Blobs, write_atomically
+from mlops_assets.resources.places import filesystem
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import (
@@ -157,6 +160,7 @@ def _keep(
             metadata={OUTAGE: True, "artifact": dg.MetadataValue.path(kept), "model_sha256": fitted.sha256},
             allow_retries=False,
         ) from error
+    _keep_code(spec, made_of, blobs)
     return Candidate(
         model=spec.name,
         mlflow_run_id=run.id,
@@ -171,6 +175,16 @@ def _keep(
         reference_sample=blobs.put_bytes(_parquet(fitted.sample)),
         cpu_seconds=seconds,
     )
+
+
+def _keep_code(spec: ModelSpec, made_of: Manifest, blobs: Blobs) -> None:
+    """Keep the source and the lock that the manifest names by their digests, where they are not kept yet."""
+    if (locked := lock()) is not None:
+        blobs.put_bytes(locked)
+    path = code_path(made_of.code)
+    system, base = filesystem(blobs.root)
+    if system.get_file_info(f"{base}/{path}").type.name == "NotFound":
+        write_atomically(blobs.root, path, [archive(code_files(spec))])
 
 
 def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[str, Any]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import io
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from mlops_assets.ml.spec import ModelSpec, digest_of
+
+UNLOCKED = "unlocked"
 
 
 def code_version(declared: Any, modules: Iterable[str] = ()) -> str:
@@ -25,6 +29,27 @@ def own_modules(spec: ModelSpec) -> list[str]:
 def digest_of_files(files: Mapping[str, Path]) -> str:
     """SHA-256 (hex) of the contents of files under the names given, in whatever order."""
     return digest_of({name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()})
+
+
+def code_path(digest: str) -> str:
+    """Where the archive of the source with this digest is kept, below the storage root."""
+    return f"code/{digest}.zip"
+
+
+def archive(files: Mapping[str, Path]) -> bytes:
+    """The files under the names given, as a zip that `digest_of_archive` proves to be the files of a digest."""
+    target = io.BytesIO()
+    with ZipFile(target, "w", ZIP_DEFLATED) as packed:
+        for name, path in sorted(files.items()):
+            packed.writestr(ZipInfo(name), path.read_bytes(), ZIP_DEFLATED)
+    return target.getvalue()
+
+
+def digest_of_archive(content: bytes) -> str:
+    """What `digest_of_files` said of the files in an archive. Raises BadZipFile where the bytes are none any more."""
+    with ZipFile(io.BytesIO(content)) as packed:
+        names = packed.namelist()
+        return digest_of({name: hashlib.sha256(packed.read(name)).hexdigest() for name in names})
 
 
 def source_file(module: str) -> Path:

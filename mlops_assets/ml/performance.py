@@ -17,7 +17,8 @@ from mlops_assets.ml.evaluation import Estimate, estimates, naive
 from mlops_assets.ml.holdout import HoldOut, Trial, aligned
 from mlops_assets.ml.labels import LabelledPartition, matured
 from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Task
-from mlops_assets.ml.spec import ModelSpec, Value
+from mlops_assets.ml.prediction_id import PINNED, PredictionId
+from mlops_assets.ml.spec import ModelSpec, Value, canonical
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,8 +32,9 @@ class PredictedPartition(Value):
     """What `predictions` says of one partition: which version scored which rows, and where the scores are.
 
     `files` maps each data file of the table to its SHA-256; its rows are in the order of `validated_features`, whose
-    content digest is `rows_of`. `classes` are what the columns of scores stand for. `replaces` is the version whose
-    predictions stood here before, where it was another one.
+    content digest is `rows_of` and whose files are `rows_files`. `classes` are what the columns of scores stand for.
+    `replaces` is the version whose predictions stood here before, where it was another one; `before` is the record of
+    what stood here before, whichever version said it, by its SHA-256.
     """
 
     model: str
@@ -47,6 +49,12 @@ class PredictedPartition(Value):
     files: dict[str, str]
     classes: tuple[Any, ...] = ()
     replaces: int | None = None
+    rows_files: dict[str, str] = Field(default_factory=dict)
+    before: str | None = None
+
+    def said(self) -> bytes:
+        """The record as it is kept for good, under its SHA-256."""
+        return canonical(self.model_dump(mode="json")).encode()
 
 
 class Expected(Value):
@@ -122,6 +130,13 @@ class Yardsticks:
 
     history: pd.DataFrame
     at_registration: Estimate | None
+
+
+def first_of(made: PredictedPartition) -> PredictionId:
+    """The name of a partition's first prediction; the others differ in the number of their row only."""
+    return PredictionId(
+        model=made.model, partition=made.partition, row=1, version=made.version, pin=made.digest()[:PINNED]
+    )
 
 
 def score_columns(task: Task, classes: Sequence[Any]) -> list[str]:

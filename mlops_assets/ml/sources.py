@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Value, digest_of
+from mlops_assets.ml.spec import PARTITION_KEY, Partitions, Value, canonical, digest_of
 from mlops_assets.ml.windows import Windows
 
 MANIFEST, DONE = ".manifest.json", ".done"
@@ -61,6 +61,11 @@ class Delivery(Value):
 def version_of(digests: Iterable[str]) -> str:
     """The data version of files with these SHA-256 digests."""
     return digest_of(sorted(set(digests)))
+
+
+def listing(delivery: Delivery) -> bytes:
+    """The digests of a delivery's files, as text whose own SHA-256 is the delivery's version."""
+    return canonical(sorted({file.sha256 for file in delivery.files})).encode()
 
 
 class Sighting(NamedTuple):

@@ -19,7 +19,7 @@ from pydantic import Field
 
 from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
-from mlops_assets.ml.code import digest_of_files, own_modules, source_file
+from mlops_assets.ml.code import UNLOCKED, digest_of_files, own_modules, source_file
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers, listed
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.leaks import refuse_leaks
@@ -258,20 +258,31 @@ def summary(made_of: Manifest) -> str:
     return f"Learned from {learned}; {judge} was kept back to judge it.{left}"
 
 
-def code_digest(spec: ModelSpec) -> str:
-    """SHA-256 of the source that makes the model: this package without other models, its contract and its functions."""
+def code_files(spec: ModelSpec) -> dict[str, Path]:
+    """The source that makes the model, by name: this package without other models, its contract and its functions."""
     sources = {
         str(path.relative_to(PACKAGE)): path
         for path in PACKAGE.rglob("*.py")
         if "defs" not in path.relative_to(PACKAGE).parts
     }
-    return digest_of_files(sources | {module: source_file(module) for module in own_modules(spec)})
+    return sources | {module: source_file(module) for module in own_modules(spec)}
+
+
+def code_digest(spec: ModelSpec) -> str:
+    """SHA-256 of the source that makes the model."""
+    return digest_of_files(code_files(spec))
+
+
+def lock() -> bytes | None:
+    """The locked requirements that were installed from; None where there are none."""
+    found = next((path for path in LOCKS if path.is_file()), None)
+    return found.read_bytes() if found else None
 
 
 def lock_digest() -> str:
     """SHA-256 of the locked requirements that were installed from, or `unlocked`."""
-    found = next((path for path in LOCKS if path.is_file()), None)
-    return hashlib.sha256(found.read_bytes()).hexdigest() if found else "unlocked"
+    content = lock()
+    return UNLOCKED if content is None else hashlib.sha256(content).hexdigest()
 
 
 def environment(spec: ModelSpec) -> dict[str, str]:

@@ -10,12 +10,11 @@ import uuid
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import BinaryIO
 
 import dagster as dg
 
-if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
+from mlops_assets.resources.places import blob_path, filesystem
 
 CHUNK = 1 << 20
 REMEDY = "Restore the file from a backup, or have the delivery sent again."
@@ -23,16 +22,6 @@ REMEDY = "Restore the file from a backup, or have the delivery sent again."
 
 class CorruptBytesError(dg.DagsterError):
     """Stored bytes are not the bytes that were stored."""
-
-
-def filesystem(root: str) -> tuple[FileSystem, str]:
-    """The file system of a path or object-store URI, and the path on it. Credentials come from the environment."""
-    from pyarrow import fs
-
-    if "://" not in root:
-        return fs.LocalFileSystem(), str(Path(root).absolute())
-    system, path = fs.FileSystem.from_uri(root)
-    return system, path.rstrip("/")
 
 
 def write_atomically(root: str, relative: str, chunks: Iterable[bytes]) -> None:
@@ -94,20 +83,20 @@ class Blobs(dg.ConfigurableResource):
             with _temporary(Path(base, "raw")) as temporary:
                 _write(temporary, counted)
                 if not self._intact(counted.sha256):
-                    _publish(temporary, Path(base, _path(counted.sha256)))
+                    _publish(temporary, Path(base, blob_path(counted.sha256)))
             return counted.sha256, counted.size
         with tempfile.SpooledTemporaryFile(max_size=64 * CHUNK) as copy:
             copy.writelines(counted)
             if not self._intact(counted.sha256):
                 copy.seek(0)
-                write_atomically(self.root, _path(counted.sha256), iter(lambda: copy.read(CHUNK), b""))
+                write_atomically(self.root, blob_path(counted.sha256), iter(lambda: copy.read(CHUNK), b""))
         return counted.sha256, counted.size
 
     def put_bytes(self, content: bytes) -> str:
         """Store `content` and return its SHA-256 (hex). Intact bytes are not written again."""
         sha256 = hashlib.sha256(content).hexdigest()
         if not self._intact(sha256):
-            write_atomically(self.root, _path(sha256), [content])
+            write_atomically(self.root, blob_path(sha256), [content])
         return sha256
 
     def exists(self, sha256: str) -> bool:
@@ -115,25 +104,25 @@ class Blobs(dg.ConfigurableResource):
         from pyarrow import fs
 
         system, base = filesystem(self.root)
-        return system.get_file_info(f"{base}/{_path(sha256)}").type == fs.FileType.File
+        return system.get_file_info(f"{base}/{blob_path(sha256)}").type == fs.FileType.File
 
     def _intact(self, sha256: str) -> bool:
         """Whether bytes of this digest are stored, and still have it: damaged ones are to be replaced."""
         system, base = filesystem(self.root)
         try:
-            with system.open_input_stream(f"{base}/{_path(sha256)}") as stored:
+            with system.open_input_stream(f"{base}/{blob_path(sha256)}") as stored:
                 return hashlib.file_digest(stored, "sha256").hexdigest() == sha256
         except FileNotFoundError:
             return False
 
     def uri(self, sha256: str) -> str:
         """Where the bytes of this digest are."""
-        return f"{self.root}/{_path(sha256)}"
+        return f"{self.root}/{blob_path(sha256)}"
 
     def read(self, sha256: str) -> bytes:
         """The bytes of this digest. Raises CorruptBytesError when what is stored has another digest, or is gone."""
         system, base = filesystem(self.root)
-        path = f"{base}/{_path(sha256)}"
+        path = f"{base}/{blob_path(sha256)}"
         try:
             with system.open_input_stream(path) as stream:
                 content = stream.read()
@@ -167,7 +156,3 @@ class _Counted:
     def sha256(self) -> str:
         """The digest (hex) of what was read."""
         return self._digest.hexdigest()
-
-
-def _path(sha256: str) -> str:
-    return f"raw/{sha256[:2]}/{sha256}"

@@ -21,9 +21,10 @@ from mlops_assets.ml.spec import FileSource, ModelSpec, SqlSource, digest_of
 from mlops_assets.ml.splitting import split
 from mlops_assets.ml.unpacking import EXTRACT, UnreadableFileError
 from mlops_assets.ml.windows import Windows
-from mlops_assets.resources.blobs import Blobs, filesystem, write_atomically
+from mlops_assets.resources.blobs import Blobs, write_atomically
 from mlops_assets.resources.database import Database
 from mlops_assets.resources.landing import ChangedWhileReadError, UnreachableSourceError, landing
+from mlops_assets.resources.places import filesystem
 
 Result = TypeVar("Result")
 BYTES_A_LOOK = 2 << 30

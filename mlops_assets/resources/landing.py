@@ -14,7 +14,7 @@ from typing import BinaryIO, NamedTuple
 import dagster as dg
 
 from mlops_assets.ml.sources import Sighting
-from mlops_assets.resources.blobs import filesystem
+from mlops_assets.resources.places import filesystem
 
 READ_ONLY = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 

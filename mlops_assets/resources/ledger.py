@@ -6,7 +6,6 @@ still change it: that is what the chain, and the anchors elsewhere, are for.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,14 +17,14 @@ import dagster as dg
 
 from mlops_assets import settings
 from mlops_assets.ml.ledger import Anchor, Entry, Link, verify
-from mlops_assets.resources.blobs import filesystem, write_atomically
+from mlops_assets.resources.blobs import write_atomically
+from mlops_assets.resources.kept import COLUMNS, TABLE, anchors_in
 
 if TYPE_CHECKING:
     import sqlite3
 
     from sqlalchemy import Connection, Engine
 
-TABLE = "mlops_ledger"
 PATIENCE_SECONDS = 120
 KEY = "hashtext('mlops_assets ledger'), hashtext(current_schema())"
 REFUSAL = "the ledger is append-only"
@@ -33,8 +32,6 @@ TAKE_TURN = {
     "sqlite": ["BEGIN IMMEDIATE"],
     "postgresql": [f"SET LOCAL lock_timeout = '{PATIENCE_SECONDS}s'", f"SELECT pg_advisory_xact_lock({KEY})"],
 }
-ANCHOR = re.compile(r"(\d{9,})-([0-9a-f]{64})")
-COLUMNS = "sequence, model, payload, hash"
 CREATE = [
     f"CREATE TABLE {TABLE} (sequence INTEGER PRIMARY KEY, model TEXT NOT NULL, payload TEXT NOT NULL, "
     "hash TEXT NOT NULL)",
@@ -120,13 +117,8 @@ class Ledger(dg.ConfigurableResource):
 
     def _anchors(self) -> list[Anchor]:
         """The heads that were kept, oldest first."""
-        from pyarrow import fs
-
         with self._anchoring("The ledger's anchors cannot be read"):
-            system, base = filesystem(self.anchors)
-            names = [info.base_name for info in system.get_file_info(fs.FileSelector(base, allow_not_found=True))]
-        found = [ANCHOR.fullmatch(name) for name in sorted(names)]
-        return [Anchor(sequence=int(name[1]), hash=name[2]) for name in found if name]
+            return anchors_in(self.anchors)
 
     @contextmanager
     def _anchoring(self, what: str) -> Iterator[None]:

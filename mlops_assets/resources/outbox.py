@@ -32,8 +32,9 @@ from pydantic import AwareDatetime
 
 from mlops_assets.ml.alerts import Alert, Delivery, Kind, Known, Message, Telling, body, concerns, grouped, subject
 from mlops_assets.ml.spec import Value
-from mlops_assets.resources.blobs import CorruptBytesError, filesystem
+from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.channels import Channel, Note
+from mlops_assets.resources.places import filesystem
 from mlops_assets.resources.records import Records
 
 MODEL = "_alerts"

@@ -11,7 +11,8 @@ import dagster as dg
 from pydantic import ValidationError
 
 from mlops_assets.ml.spec import PARTITION_KEY, Value, digest_of
-from mlops_assets.resources.blobs import CorruptBytesError, filesystem, write_atomically
+from mlops_assets.resources.blobs import CorruptBytesError, write_atomically
+from mlops_assets.resources.places import filesystem
 
 Record = TypeVar("Record", bound=Value)
 UNPARTITIONED = "latest"

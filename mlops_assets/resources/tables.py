@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import dagster as dg
 
 from mlops_assets.ml.spec import PARTITION_KEY
-from mlops_assets.resources.blobs import CorruptBytesError, filesystem
+from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.places import filesystem
 
 if TYPE_CHECKING:
     import pandas as pd
