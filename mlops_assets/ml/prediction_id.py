@@ -43,7 +43,7 @@ class PredictionId(Value):
         if found is None or not PARTITION_KEY.fullmatch(found["partition"]):
             raise NoPredictionError(f"{text!r} names no prediction: write {FORM}.")
         row = found["row"]
-        key = () if row.isdecimal() else tuple(parse_qsl(row, keep_blank_values=True))
+        key = tuple(parse_qsl(row, keep_blank_values=True)) if "=" in row else ()
         if not key and (not row.isdecimal() or int(row) == 0):
             raise NoPredictionError(
                 f"{text!r}: {row!r} names no row. Rows are counted from 1, or named by their columns: customer=4711, "
