@@ -1,12 +1,29 @@
-"""Heavy imports: the collector rests meanwhile, and leaves alone what stays."""
+"""Heavy imports: the collector rests meanwhile, and leaves alone what stays; packages give names when asked."""
 
 import gc
+import json
+import subprocess
 import sys
+from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from mlops_assets.ml import importing
 from mlops_assets.ml.importing import for_good
+
+UNUSED = ("fastapi", "litestar", "nltk", "plotly.express", "plotly.figure_factory")
+OFFERING = """
+'''Only imports.'''
+from . import large
+from .small import answer as found
+from .small import question
+from offered.small import answer
+from os import path
+
+__all__ = ["found", "question"]
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -46,3 +63,95 @@ def test_what_a_process_holds_is_not_frozen_when_nothing_is_imported():
     with for_good():
         import sys  # noqa: F401
     assert gc.get_freeze_count() == 0
+
+
+@pytest.fixture
+def offered(tmp_path, monkeypatch):
+    """A package of two modules, to be imported on demand, with the `__init__` that it is called with."""
+
+    def written(program: str) -> ModuleType:
+        (tmp_path / "offered").mkdir()
+        (tmp_path / "offered" / "__init__.py").write_text(program)
+        (tmp_path / "offered" / "small.py").write_text("question, answer = 'what?', 42")
+        (tmp_path / "offered" / "large.py").write_text("")
+        (tmp_path / "offered" / "silent.py").write_text("")
+        with for_good():
+            return import_module("offered")
+
+    monkeypatch.setattr(importing, "ON_DEMAND", {"offered"})
+    monkeypatch.syspath_prepend(tmp_path)
+    yield written
+    for name in [name for name in sys.modules if name.partition(".")[0] == "offered"]:
+        del sys.modules[name]
+
+
+def loaded() -> set[str]:
+    return {name for name in sys.modules if name.startswith("offered.")}
+
+
+def test_a_package_imports_the_module_behind_a_name_when_the_name_is_asked_for(offered):
+    package = offered(OFFERING)
+    assert loaded() == set()
+    assert (package.found, package.answer, package.question) == (42, 42, "what?")
+    assert loaded() == {"offered.small"}
+    assert package.large.__name__ == "offered.large"
+    assert package.silent.__name__ == "offered.silent"
+    assert package.path.join("a", "b") == "a/b"
+    assert package.__doc__ is None or "Only" in package.__doc__
+
+
+def test_names_come_by_every_form_of_import(offered):
+    offered(OFFERING)
+    space: dict = {}
+    exec("from offered import found, large, silent\nfrom offered import *\nimport offered.small as small", space)  # noqa: S102
+    assert (space["found"], space["question"], space["small"].answer) == (42, "what?", 42)
+
+
+def test_a_name_that_a_package_does_not_have_is_missing_as_ever(offered):
+    package = offered(OFFERING)
+    assert not hasattr(package, "agm")
+    with pytest.raises(ImportError, match="cannot import name 'agm' from 'offered'"):
+        exec("from offered import agm", {})  # noqa: S102
+    assert loaded() == set()
+
+
+@pytest.mark.parametrize("more", ["import os", "from .large import *", "limit = 3", "if True:\n    import os"])
+def test_a_package_that_does_more_than_import_names_is_loaded_as_ever(offered, more):
+    package = offered(f"{OFFERING}\n{more}\n")
+    assert loaded() == {"offered.small", "offered.large"}
+    assert vars(package)["found"] == 42
+
+
+def test_a_package_that_is_not_listed_is_loaded_as_ever(offered, monkeypatch):
+    monkeypatch.setattr(importing, "ON_DEMAND", frozenset())
+    offered(OFFERING)
+    assert loaded() == {"offered.small", "offered.large"}
+
+
+@pytest.fixture(scope="module")
+def processes():
+    """What two processes import and find: one by the packages' own `__init__`, one on demand."""
+    command = [sys.executable, "-m", "mlops_assets_tests.ml.imported"]
+    root = Path(__file__).parents[2]
+    started = [
+        subprocess.Popen([*command, *more], cwd=root, stdout=subprocess.PIPE, text=True) for more in (["ordinary"], [])
+    ]
+    return [json.loads(process.communicate()[0]) for process in started]
+
+
+def test_the_page_is_the_same_page(processes):
+    ordinary, on_demand = processes
+    assert "Evidently" in on_demand["page"]
+    assert ordinary["page"] == on_demand["page"]
+
+
+def test_what_nothing_here_asks_for_is_not_imported(processes):
+    ordinary, on_demand = processes
+    assert set(UNUSED) <= set(ordinary["modules"])
+    assert set(UNUSED) & set(on_demand["modules"]) == set()
+
+
+@pytest.mark.parametrize("package", sorted(importing.ON_DEMAND))
+def test_every_name_of_a_listed_package_is_still_found_and_is_the_same_thing(processes, package):
+    ordinary, on_demand = (process["names"][package] for process in processes)
+    assert on_demand == ordinary

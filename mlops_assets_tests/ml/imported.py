@@ -1,0 +1,62 @@
+"""What a process of its own imports to draw a drift page and to reach MLflow's database, and what it finds there.
+
+`python -m mlops_assets_tests.ml.imported` prints it as JSON; with `ordinary`, packages are imported as Python does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mlops_assets.ml import importing
+from mlops_assets_tests.ml.test_drift_page import page
+
+LISTED = sorted(importing.ON_DEMAND)
+IDENTIFIER = re.compile(r"metric_[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+PALETTE = re.compile(r"&quot;colorway&quot;: \[[^]]*\]")
+
+
+def drawn() -> str:
+    """One page of a number and a category.
+
+    Left out: what Evidently makes up anew each time, and the palette for traces without a colour of their own, which
+    one of Evidently's modules sets when it is imported. No trace here is without.
+    """
+    before = pd.DataFrame({"number": np.arange(200.0), "category": ["a", "b"] * 100})
+    html = page(before, before.assign(number=before["number"] * 2))
+    return PALETTE.sub("", IDENTIFIER.sub("", html))
+
+
+def known(package: str) -> dict[str, list[str]]:
+    """Every public name of a package but its modules, and what says which object it stands for in whichever process."""
+    module = import_module(package)
+    names = {name for name in [*vars(module), *getattr(module, "__all__", ())] if not name.startswith("_")}
+    values = {name: getattr(module, name) for name in names}
+    return {name: _identity(value) for name, value in values.items() if not isinstance(value, ModuleType)}
+
+
+def _identity(value: Any) -> list[str]:
+    return [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
+
+
+def main() -> None:
+    """Draw, and reach MLflow; note what that has imported; only then ask for every name."""
+    if "ordinary" in sys.argv:
+        importing.ON_DEMAND = frozenset()
+    found: dict[str, Any] = {"page": drawn()}
+    with importing.for_good():
+        from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
+    found["modules"] = sorted(sys.modules)
+    found["names"] = {package: known(package) for package in LISTED}
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()
