@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import partial
 from getpass import getuser
 
 from rich.box import SIMPLE_HEAD
@@ -12,9 +13,15 @@ from rich.table import Table
 
 from mlops_assets import settings
 from mlops_assets.lifecycle import releasing
-from mlops_assets.ml.ledger import CROWNING, Link
-from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.ml.approvals import APPROVAL, SignedAnswer, Verdict, signed_by_person
+from mlops_assets.ml.ledger import CROWNING, Entry, Link
+from mlops_assets.ml.signing import SigningKey
+from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.keys import KeyUnavailableError, keys_here
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
@@ -22,6 +29,7 @@ DIGEST = 12
 REFUSALS = (
     BrokenLedgerError,
     CorruptBytesError,
+    KeyUnavailableError,
     LedgerUnavailableError,
     RegistryConflictError,
     TrackingUnavailableError,
@@ -62,6 +70,43 @@ def roll_back(model: str, to: int | None, why: str) -> str:
     """Go back to an earlier champion, in the name of whoever types it; what was done."""
     reign = releasing.roll_back(model, to, getuser(), why, ledger_here(), _registry(), _now)
     return f"v{reign.version} of {model} is champion again, instead of v{reign.previous} (entry {reign.sequence})."
+
+
+def answer(spec: ModelSpec, version: int, kind: Verdict, why: str) -> str:
+    """Write down what whoever has this key says of a version that waits; without a key, whoever types it."""
+    who, signer = _whoever_acts()
+    now = _desk(spec).answer(kind, version, who, why, partial(_signed, signer=signer))
+    weak = "" if signer else f" It is not signed: that it was {who} is only what the operating system says."
+    return f"{who} {kind} v{version} of {spec.name}.{weak} {now.sentence}"
+
+
+def sign(spec: ModelSpec, version: int, kind: Verdict, why: str) -> str:
+    """The same, written nowhere: one line that the field `signed` of the job in the UI takes."""
+    who, signer = _whoever_acts()
+    if signer is None:
+        raise KeyUnavailableError(f"There is no key to sign with: set {settings.SIGNING_KEY.name}.")
+    entry = _desk(spec).draft(kind, version, who, why, partial(_signed, signer=signer))
+    return SignedAnswer.of(entry).model_dump_json()
+
+
+def _whoever_acts() -> tuple[str, SigningKey | None]:
+    """Who acts here, and their key: the person whose key it is, else the user of the operating system."""
+    keys = keys_here()
+    signer, trust = keys.signer(), keys.trust()
+    owner = trust.owner(signer.fingerprint) if signer and trust else None
+    return owner or getuser(), signer
+
+
+def _signed(entry: Entry, signer: SigningKey | None) -> Entry:
+    if signer is None:
+        return entry.model_copy(update={"via": "system"})
+    entry = entry.model_copy(update={"via": "key"})
+    return entry.model_copy(update=signer.sign(APPROVAL, signed_by_person(entry)).model_dump())
+
+
+def _desk(spec: ModelSpec) -> Desk:
+    home = settings.home()
+    return Desk(spec, ledger_here(), _registry(), Records(root=home), Blobs(root=home), keys_here(), _now)
 
 
 def ledger_here() -> Ledger:

@@ -14,6 +14,7 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from mlops_assets.ml.approvals import Verdict
     from mlops_assets.ml.spec import ModelSpec
     from mlops_assets.simulation.delivery import World
 
@@ -270,6 +271,32 @@ def explain(
 
 
 @app.command()
+def approve(
+    model: Annotated[str, typer.Argument(help="A model with a version that waits for approval.")],
+    version: Annotated[int, typer.Argument(help="The version.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Print the signed answer for the UI, and write nothing.")
+    ] = False,
+) -> None:
+    """Let a version serve, as far as it is for you to say. It is released when enough people have."""
+    _answer(model, version, "approved", reason, sign)
+
+
+@app.command()
+def refuse(
+    model: Annotated[str, typer.Argument(help="A model with a version that waits for approval.")],
+    version: Annotated[int, typer.Argument(help="The version.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+    sign: Annotated[
+        bool, typer.Option("--sign", help="Print the signed answer for the UI, and write nothing.")
+    ] = False,
+) -> None:
+    """Keep a version from serving: what one approver refuses is not released."""
+    _answer(model, version, "refused", reason, sign)
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults
@@ -344,6 +371,22 @@ def backtest(
     console.print(backtesting.table(compared))
     for line in backtesting.told(compared, reports):
         console.print(escape(line), soft_wrap=True)
+
+
+def _answer(model: str, version: int, kind: Verdict, reason: str, sign: bool) -> None:
+    from mlops_assets import chronicle
+
+    console = Console()
+    spec = _declared(console, model)
+    try:
+        say = chronicle.sign if sign else chronicle.answer
+        said = say(spec, version, kind, reason)
+    except chronicle.REFUSALS as error:
+        _refuse(console, error)
+    if sign:
+        typer.echo(said)
+    else:
+        console.print(escape(said), soft_wrap=True)
 
 
 def _declared(console: Console, model: str) -> ModelSpec:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import dagster as dg
 
+from mlops_assets.lifecycle.answering import answering
 from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.data import data
 from mlops_assets.lifecycle.evaluation import evaluation
@@ -16,6 +17,7 @@ from mlops_assets.lifecycle.sensors.alerting import alerting, deliver_alerts, ra
 from mlops_assets.lifecycle.sensors.new_labels import new_labels
 from mlops_assets.lifecycle.sensors.overdue import overdue
 from mlops_assets.lifecycle.sensors.performance_drop import performance_drop
+from mlops_assets.lifecycle.sensors.release_approved import release_approved
 from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decision
 from mlops_assets.lifecycle.sensors.watch_champions import watch_champions
 from mlops_assets.lifecycle.training import told_to_mlflow, training
@@ -27,6 +29,7 @@ WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
     new_labels,
     retrain_on_decision,
     watch_champions,
+    release_approved,
     performance_drop,
     overdue,
     raise_alerts,
@@ -41,4 +44,5 @@ def lifecycle(spec: ModelSpec) -> dg.Definitions:
 
 def watching(specs: Sequence[ModelSpec]) -> dg.Definitions:
     """What looks at all models at once, so that many models cost little more than one, and where alerts are seen."""
-    return dg.Definitions(assets=[alerting()], sensors=[watcher(specs) for watcher in WATCHERS])
+    sensors = [watcher(specs) for watcher in WATCHERS]
+    return dg.Definitions(assets=[alerting()], sensors=sensors, jobs=answering(specs))

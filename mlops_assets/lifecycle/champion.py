@@ -5,9 +5,11 @@ from typing import Any
 
 import dagster as dg
 
+from mlops_assets.lifecycle.approving import Desk, people_who_trained
 from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.releasing import DECIDES, Release, adopt, evidence_of, follow, release
+from mlops_assets.ml.approvals import Standing
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import Reign, deposed, misplaced, reigns
@@ -15,12 +17,19 @@ from mlops_assets.ml.registration import Champion, Decision, RegisteredVersion, 
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
 SERVES = "serves_what_was_released"
-DECIDERS = [f"mlops_assets.ml.{name}" for name in ("ledger", "registration")]
+WAITS = "waits_for_nobody"
+DECIDERS = [f"mlops_assets.ml.{name}" for name in ("approvals", "ledger", "registration")]
+CHECKS = {
+    SERVES: "The registry's alias champion is on the version that the ledger says was released.",
+    WAITS: "No version waits for a person: to approve or refuse it, or to ask anew where an approval became void.",
+}
 SHOWN = 20
 
 
@@ -33,12 +42,11 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), DECIDERS),
         op_tags=compute(spec, "registration"),
         check_specs=[
-            dg.AssetCheckSpec(
-                SERVES,
-                asset=key(spec, CHAMPION),
-                description="The registry's alias champion is on the version that the ledger says was released.",
-            )
+            dg.AssetCheckSpec(name, asset=key(spec, CHAMPION), description=description)
+            for name, description in CHECKS.items()
+            if name == SERVES or spec.release.mode == "approval"
         ],
+        output_required=spec.release.mode == "automatic",
     )
     def serving(
         context: dg.AssetExecutionContext,
@@ -48,40 +56,32 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         blobs: Blobs,
         registry: Registry,
         ledger: Ledger,
-    ) -> Iterator[dg.MaterializeResult]:
+        records: dg.ResourceParam[Records],
+        keys: Keys,
+    ) -> Iterator[dg.MaterializeResult | dg.AssetObservation | dg.AssetCheckResult]:
         """The version that serves. A better one takes its place by an entry in the ledger; failures change nothing."""
         version = registered_version.version
         if reason := _refusal(spec, trained_model, evaluation_report, registered_version):
             raise dg.Failure(f"{spec.name} v{version} is not released: {reason}", allow_retries=False)
+        desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
         try:
-            reign = adopt(spec.name, ledger, registry, clock)
-            past = reigns(ledger.links(spec.name), spec.name)
-            decision = _decision(spec, evaluation_report, version, past)
-            if decision.champion:
-                wish = Release(
-                    model=spec.name,
-                    version=version,
-                    judged_against=reign.version if reign else None,
-                    who=f"run {context.run.run_id}",
-                    why=decision.sentence,
-                    evidence=evidence_of(spec, trained_model, evaluation_report, blobs),
-                )
-                release(wish, ledger, registry, clock)
+            decision = _decided(context, desk, trained_model, evaluation_report, version)
             follow(spec.name, ledger, registry, clock)
             history = reigns(ledger.links(spec.name), spec.name)
-            record = _record(spec, history[-1], registered_version, decision, registry)
-            found = what_is_wrong(spec, ledger.verify(), history, registry)
+            sentence = f"{spec.name} v{version}: {decision.sentence}"
+            record = recorded(spec, history, registered_version.candidate, sentence, registry)
+            checks = _checks(spec, what_is_wrong(spec, ledger.verify(), history, registry), desk.standing())
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The release of {spec.name} v{version} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
-        except (BrokenLedgerError, CorruptBytesError, RegistryConflictError) as error:
+        except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, RegistryConflictError) as error:
             raise dg.Failure(f"{spec.name} v{version} is not released: {error}", allow_retries=False) from error
-        yield dg.MaterializeResult(
-            value=record,
-            data_version=dg.DataVersion(record.reign.hash),
-            metadata=_metadata(record, history, registry),
-            check_results=[dg.AssetCheckResult(check_name=SERVES, passed=found is None, description=found)],
-        )
+        if record:
+            metadata = shown(record, history, registry)
+            yield dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.reign.hash), metadata=metadata)
+        else:
+            yield dg.AssetObservation(key(spec, CHAMPION), metadata={"summary": dg.MetadataValue.text(sentence)})
+        yield from checks
 
     return dg.Definitions(assets=[serving])
 
@@ -104,6 +104,31 @@ def _refusal(
     return refusal(candidate, report, spec)
 
 
+def _decided(
+    context: dg.AssetExecutionContext, desk: Desk, candidate: Candidate, report: EvaluationReport, version: int
+) -> Decision:
+    """Release a version that is better than what serves, or ask those who have to approve it."""
+    spec, ledger, registry = desk.spec, desk.ledger, desk.registry
+    reign = adopt(spec.name, ledger, registry, desk.clock)
+    decision = _decision(spec, report, version, reigns(ledger.links(spec.name), spec.name))
+    if not decision.champion:
+        return decision
+    wish = Release(
+        model=spec.name,
+        version=version,
+        judged_against=reign.version if reign else None,
+        who=f"run {context.run.run_id}",
+        why=decision.sentence,
+        evidence=evidence_of(spec, candidate, report, desk.blobs),
+    )
+    if spec.release.mode == "automatic":
+        release(wish, ledger, registry, desk.clock)
+        return decision
+    asked = desk.ask(wish, candidate, _trainers(context, spec, version, registry))
+    sentence = f"It does not serve: {asked.sentence} What was judged: {decision.sentence}"
+    return Decision(champion=False, sentence=sentence)
+
+
 def _decision(spec: ModelSpec, report: EvaluationReport, version: int, past: Sequence[Reign]) -> Decision:
     """Whether a version is to be released."""
     holder = past[-1].version if past else None
@@ -118,22 +143,49 @@ def _decision(spec: ModelSpec, report: EvaluationReport, version: int, past: Seq
     return decide(report, holder, spec)
 
 
-def _record(
-    spec: ModelSpec, reign: Reign, registered: RegisteredVersion, decision: Decision, registry: Registry
-) -> Champion:
-    serving = registry.version(spec.name, reign.version)
+def _trainers(context: dg.AssetExecutionContext, spec: ModelSpec, version: int, registry: Registry) -> tuple[str, ...]:
+    """Who is known to have started what made the version."""
+    trained = context.instance.get_latest_materialization_event(key(spec, "trained_model"))
+    runs = [registry.version(spec.name, version).tags.get("dagster_run_id"), trained.run_id if trained else None]
+    return people_who_trained(context.instance, [run for run in runs if run], context.run)
+
+
+def _checks(spec: ModelSpec, wrong: str | None, waits: Standing | None) -> list[dg.AssetCheckResult]:
+    asset, pending = key(spec, CHAMPION), waits is not None and waits.pending
+    found = [dg.AssetCheckResult(asset_key=asset, check_name=SERVES, passed=wrong is None, description=wrong)]
+    if spec.release.mode == "approval":
+        found += [
+            dg.AssetCheckResult(
+                asset_key=asset,
+                check_name=WAITS,
+                passed=not pending,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=waits.sentence if waits else None,
+            )
+        ]
+    return found
+
+
+def recorded(
+    spec: ModelSpec, history: Sequence[Reign], considered: str, sentence: str, registry: Registry
+) -> Champion | None:
+    """Who serves, and what was decided about the version considered last; None while nobody serves."""
+    if not history:
+        return None
+    serving = registry.version(spec.name, history[-1].version)
     return Champion(
         model=spec.name,
-        version=reign.version,
+        version=history[-1].version,
         candidate=registry.candidate(serving).model_sha256,
         mlflow_run_id=serving.mlflow_run_id,
-        reign=reign,
-        considered=registered.candidate,
-        sentence=f"{spec.name} v{registered.version}: {decision.sentence}",
+        reign=history[-1],
+        considered=considered,
+        sentence=sentence,
     )
 
 
-def _metadata(record: Champion, history: Sequence[Reign], registry: Registry) -> dict[str, Any]:
+def shown(record: Champion, history: Sequence[Reign], registry: Registry) -> dict[str, Any]:
+    """What a person sees of the champion."""
     reign = record.reign
     return {
         "summary": dg.MetadataValue.text(record.sentence),

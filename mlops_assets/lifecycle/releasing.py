@@ -6,21 +6,30 @@ the same champion one wins. Whatever dies afterwards, `follow` is all that is le
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from mlops_assets.lifecycle.common import Clock
 from mlops_assets.ml.evaluation import EvaluationReport
-from mlops_assets.ml.ledger import Entry, Kind, Reign, champion, misplaced, reigns, unconfirmed
+from mlops_assets.ml.ledger import Entry, Kind, Link, Reign, champion, misplaced, reigns, unconfirmed
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import Registry, RegistryConflictError
 
-DECIDES = {"evaluation", "gates", "registration"}
+DECIDES = {"evaluation", "gates", "registration", "release"}
 OURSELVES = "mlops_assets"
 
 
+Objection = Callable[[Sequence[Link]], str | None]
+"""Why a version may not be released, by all about its model in the ledger; None where it may."""
+
+
 class Release(Value):
-    """A version that is to serve: instead of whom it was judged better, who says so, why, and on what evidence."""
+    """A version that is to serve: instead of whom it was judged better, who says so, why, and on what evidence.
+
+    `answers` is the entry in which people were asked, where they had to be.
+    """
 
     model: str
     version: int
@@ -28,24 +37,35 @@ class Release(Value):
     who: str
     why: str
     evidence: dict[str, str]
+    answers: int | None = None
+
+
+class NotApprovedError(RegistryConflictError):
+    """People have to let a version serve, and have not."""
 
 
 class LostError(RegistryConflictError):
     """Another version became champion after this one was judged."""
 
 
-def release(wish: Release, ledger: Ledger, registry: Registry, clock: Clock) -> Reign:
+def release(
+    wish: Release, ledger: Ledger, registry: Registry, clock: Clock, objection: Objection = lambda _: None
+) -> Reign:
     """Make a version champion. Done again it changes nothing.
 
-    Raises LostError where the champion is not the one that it was judged against. Both ways it is on record.
+    Raises LostError where the champion is not the one that it was judged against; both ways it is on record. Raises
+    NotApprovedError on an objection, which is asked for while nobody else may append to the ledger.
     """
     with ledger.turn() as turn:
-        reign = champion(turn.links(wish.model), wish.model)
+        links = turn.links(wish.model)
+        reign = champion(links, wish.model)
         holder = reign.version if reign else None
         if holder == wish.version:
             lost = None
         elif holder == wish.judged_against:
             lost = None
+            if reason := objection(links):
+                raise NotApprovedError(reason)
             turn.append(_entry(wish, "released", wish.why, clock))
         else:
             judged, now = _named(wish.judged_against), _named(holder)

@@ -22,6 +22,7 @@ Kind = Literal[
     "overdue_labels",
     "unusual_volume",
     "silent_daemon",
+    "approval_wanted",
 ]
 State = Literal["waiting", "told", "given_up"]
 GIVEN_UP: State = "given_up"
@@ -37,6 +38,7 @@ TITLES: Mapping[Kind, str] = {
     "overdue_labels": "labels are overdue",
     "unusual_volume": "an unusual number of rows",
     "silent_daemon": "the daemon is silent",
+    "approval_wanted": "an approval is wanted",
 }
 URGENT: frozenset[Kind] = frozenset({"failed_run", "stuck_run", "given_up", "overdue_data", "silent_daemon"})
 SEVERITIES = ("urgent", "notice")

@@ -24,6 +24,7 @@ Kind = Literal[
     "confirmed",
     "lost",
     "restored",
+    "asked",
     "approved",
     "refused",
     "waived",
@@ -43,6 +44,11 @@ class Entry(Value):
     alias back on the champion. `confirmed` says that the registry has followed the entry `answers`. A `lost` release
     came after another one. `evidence` names what was known, by its SHA-256.
 
+    `asked`: it is to take the place of `previous`, and waits for people until `expires`; `trained_by` are those who are
+    known to have started its training. What is `approved` or `refused` answers that entry. `via` is how the person is
+    known: by a `key` of their own, by the `proxy` before the web server that started `run`, or as the user of the
+    operating `system`, which proves little.
+
     `approved`, `refused` and `waived` are what a person said of the model `candidate`, by its SHA-256, until `expires`;
     a waiver is of one `gate`, and may come before there is a version. `reproduced`: the version was built anew from its
     manifest. `signature` is by the key with the fingerprint `key`.
@@ -60,6 +66,9 @@ class Entry(Value):
     candidate: str | None = None
     gate: str | None = None
     expires: Moment | None = None
+    trained_by: tuple[str, ...] = ()
+    via: Literal["key", "proxy", "system"] | None = None
+    run: str | None = None
     key: str | None = None
     signature: str | None = None
 

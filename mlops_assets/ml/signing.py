@@ -105,6 +105,10 @@ class Trust(Value):
         verify(held[0].key, purpose, statement, signature)
         return held[0].person
 
+    def owner(self, fingerprint: str) -> str | None:
+        """Whose key it is, None where it is nobody's."""
+        return next((each.person for each in self.keys if each.key.fingerprint == fingerprint), None)
+
 
 def verify(key: PublicKey, purpose: str, statement: Any, signature: Signature) -> None:
     """Raises ForgedSignatureError unless the signature is of this statement, for this purpose, by this key."""

@@ -6,7 +6,7 @@ import difflib
 import hashlib
 import json
 import re
-from datetime import date
+from datetime import date, timedelta
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo
 
@@ -44,6 +44,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 ImportPath = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)+$")]
 EnvironmentVariable = Annotated[str, StringConstraints(pattern=r"^[A-Z_][A-Z0-9_]*$")]
 Owner = Annotated[str, StringConstraints(pattern=r"^(team:[A-Za-z0-9_-]+|[^@\s]+@[^@\s]+\.[^@\s]+)$")]
+Person = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,127}$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring", "retraining"]
@@ -52,6 +53,7 @@ Names = Annotated[tuple[str, ...], AfterValidator(_once)]
 CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
 PartitionKeys = Annotated[tuple[Annotated[str, BeforeValidator(_as_written)], ...], AfterValidator(_once)]
 Window = Annotated[int, Field(ge=2)] | None
+WEBSERVER = "webserver"
 PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
 
@@ -316,6 +318,37 @@ class Registration(Value):
     margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
+class ReleaseRule(Value):
+    """Who lets a version that won against the champion serve: nobody has to, or people have to say so.
+
+    Of the `approvers` as many as `approvals_needed` have to approve, before `expires` is over. Where two are needed,
+    whoever trained the version cannot be the only one.
+    """
+
+    mode: Literal["automatic", "approval"] = "automatic"
+    approvers: Annotated[tuple[Person, ...], AfterValidator(_once)] = ()
+    approvals_needed: Literal[1, 2] = 1
+    expires: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,3}[hd]$")] = "7d"
+
+    @model_validator(mode="after")
+    def _can_be_approved(self) -> Self:
+        if self.mode == "approval" and len(self.approvers) < self.approvals_needed:
+            raise ValueError(
+                f"release: {self.approvals_needed} of {len(self.approvers)} approvers cannot approve: name more."
+            )
+        if self.mode == "automatic" and self.approvers:
+            raise ValueError("release.approvers have nothing to say while release.mode is automatic: set approval.")
+        if WEBSERVER in self.approvers:
+            raise ValueError(f"release.approvers: {WEBSERVER!r} is the name of the web server's key, and nobody's.")
+        return self
+
+    @property
+    def lasts(self) -> timedelta:
+        """How long a version waits for approval."""
+        count, unit = int(self.expires[:-1]), self.expires[-1]
+        return timedelta(hours=count) if unit == "h" else timedelta(days=count)
+
+
 class ColumnDrift(Value):
     """Method and threshold for one column, where it differs from the model's."""
 
@@ -412,6 +445,7 @@ class ModelSpec(Value):
     evaluation: Evaluation
     gates: tuple[Gate, ...] = ()
     registration: Registration = Registration()
+    release: ReleaseRule = ReleaseRule()
     drift: Drift = Drift()
     labels: Labels | None = None
     retraining: Retraining = Retraining()

@@ -27,7 +27,7 @@ TOLD_AS: Mapping[str, Kind] = {
     "moved_with_the_world": "drift",
     "has_usual_row_count": "unusual_volume",
 }
-TOLD_ELSEWHERE = {"performs_as_registered"}
+TOLD_ELSEWHERE = {"performs_as_registered", "waits_for_nobody"}
 LOOKED_AT = {
     dg.DagsterEventType.STEP_SUCCESS,
     dg.DagsterEventType.STEP_FAILURE,
