@@ -117,7 +117,7 @@ class Judging:
             reference.candidate.importance,
             pii_columns(self.contract),
         )
-        report = report.model_copy(update={"cause": self.upstream.cause(part, report, self.judged)})
+        report = self.upstream.explained(part, report, self.judged)
         if drawn:
             self.pages[part.partition] = self._page(report.as_declared(self.spec.drift), reference, rows, predicted)
         self.judged[part.partition] = report

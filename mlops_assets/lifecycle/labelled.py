@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
 from mlops_assets.lifecycle.common import VALIDATED
+from mlops_assets.ml.causes import RECENT
 from mlops_assets.ml.labels import STORED_KNOWN, STORED_LABEL, LabelledPartition, as_target, matured
-from mlops_assets.ml.monitoring import DriftReport, broken_feed
+from mlops_assets.ml.monitoring import DriftReport, broken_feed, in_force
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import LeftOut
 from mlops_assets.ml.validation import ValidatedPartition
@@ -20,11 +22,15 @@ LABELS, DRIFT = "labels", "drift_report"
 
 
 class Learnable(NamedTuple):
-    """The partitions that can be learned from, their labels where those come late, and what is left out on the way."""
+    """The partitions that can be learned from, their labels where those come late, and what is left out on the way.
+
+    `let_in` are those that were blamed on their feed and count all the same, with the reason.
+    """
 
     parts: dict[str, ValidatedPartition]
     labels: dict[str, LabelledPartition]
     left_out: dict[str, LeftOut]
+    let_in: dict[str, str]
 
 
 def learnable(spec: ModelSpec, records: Records, newest: int | None) -> Learnable:
@@ -33,21 +39,36 @@ def learnable(spec: ModelSpec, records: Records, newest: int | None) -> Learnabl
     Batches are in no order until they are read: all of them.
     """
     newest = None if spec.partitions.every == "batch" else newest
-    found = Learnable({}, {}, {})
+    found = Learnable({}, {}, {}, {})
     for key in reversed(records.partitions(spec.name, VALIDATED if spec.labels is None else LABELS)):
         part = records.get(ValidatedPartition, spec.name, VALIDATED, key)
         labelled = records.get(LabelledPartition, spec.name, LABELS, key) if spec.labels else None
         if part is None or not teaches(spec, part, labelled):
             continue
-        report = records.get(DriftReport, spec.name, DRIFT, key)
-        if reason := broken_feed(report, part.delivery, spec.drift):
+        said, counts = _reported(spec, records, key)
+        if reason := broken_feed(counts, part.delivery):
             found.left_out[key] = LeftOut(delivery=part.delivery, first=part.first, reason=reason)
             continue
+        if counts and broken_feed(said, part.delivery) and counts.cause:
+            found.let_in[key] = counts.cause.sentence
         found.parts[key] = part
         found.labels.update({key: labelled} if labelled else {})
         if len(found.parts) == newest:
             break
     return found
+
+
+def _reported(spec: ModelSpec, records: Records, key: str) -> tuple[DriftReport | None, DriftReport | None]:
+    """What was said of a partition, and the same as it counts beside what was said of later ones.
+
+    Of those, the next ones are enough: what accepts a partition was held against it. Batches are in no order.
+    """
+    said = records.get(DriftReport, spec.name, DRIFT, key)
+    if said is None or not said.is_broken_feed:
+        return said, said
+    keys = records.partitions(spec.name, DRIFT)
+    near = keys if spec.partitions.every == "batch" else keys[bisect_left(keys, key) :][: RECENT + 1]
+    return said, in_force(records.some(DriftReport, spec.name, DRIFT, near), spec.drift)[key]
 
 
 def teaches(spec: ModelSpec, part: ValidatedPartition, labelled: LabelledPartition | None) -> bool:

@@ -126,9 +126,11 @@ def _cause(report: DriftReport) -> dict[str, Any]:
         dg.TableRecord({"kind": each.kind, "columns": ", ".join(each.columns), "finding": each.sentence})
         for each in report.cause.findings[:SHOWN]
     ]
+    accepts = {"counts_again": dg.MetadataValue.json(sorted(report.accepts))} if report.accepts else {}
     return {
         "likely_cause": report.cause.likely,
         "because": report.cause.sentence,
+        **accepts,
         **({"evidence_of_the_cause": dg.MetadataValue.table(findings)} if findings else {}),
     }
 

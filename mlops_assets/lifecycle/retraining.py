@@ -17,7 +17,7 @@ from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.evidence import PARTITIONS, Learned, Watched, depth, differing, gather, stale
 from mlops_assets.ml.labels import LabelledPartition
-from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.monitoring import DriftReport, in_force
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.planning import DECISION
 from mlops_assets.ml.policies import policy
@@ -126,10 +126,11 @@ def watched(spec: ModelSpec, records: Records) -> Watched:
     labels = read(LabelledPartition, LABELS) if spec.labels else {}
     return Watched(
         validated=parts,
-        drift={key: report.as_declared(spec.drift) for key, report in read(DriftReport, "drift_report").items()},
+        drift=in_force(read(DriftReport, "drift_report"), spec.drift),
         performance=read(PerformanceReport, "performance_report"),
         labels=labels,
         unlabelled=[key for key, part in parts.items() if not teaches(spec, part, labels.get(key))],
+        before=len(keys) - len(newest),
     )
 
 

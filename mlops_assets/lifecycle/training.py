@@ -97,7 +97,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         yield dg.MaterializeResult(
             value=candidate,
             data_version=dg.DataVersion(candidate.model_sha256),
-            metadata={**_metadata(candidate, fitted, run), **_tried(choice)},
+            metadata={**_metadata(candidate, fitted, run), **_tried(choice), **_let_in(candidate, known.let_in)},
             check_results=[dg.AssetCheckResult(check_name=STANDS, passed=True)],
         )
 
@@ -212,6 +212,12 @@ def _tried(choice: Choice) -> Mapping[str, Any]:
         return {}
     rows = [{"fitted_partitions": size, "loss": f"{loss:.6g}"} for size, loss in choice.losses.items()]
     return {"windows_tried": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])}
+
+
+def _let_in(candidate: Candidate, reasons: Mapping[str, str]) -> Mapping[str, Any]:
+    """What was used though its feed had been blamed, and why."""
+    used = {key: reason for key, reason in reasons.items() if key in candidate.manifest.deliveries}
+    return {"counted_again": dg.MetadataValue.json(used)} if used else {}
 
 
 def _picture(importance: Mapping[str, float]) -> str:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import dagster as dg
 
 from mlops_assets.lifecycle.common import key
-from mlops_assets.ml.causes import Cause, Earlier, Feed, comparable, earlier, explain, feed
-from mlops_assets.ml.monitoring import DriftReport, broken_feed
+from mlops_assets.ml.causes import Cause, Earlier, Feed, accepted, comparable, earlier, explain, feed
+from mlops_assets.ml.monitoring import DriftReport, broken_feed, in_force
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.validation import ValidatedPartition
@@ -31,10 +31,23 @@ class Upstream:
     parts: dict[str, ValidatedPartition] = field(default_factory=dict)
     feeds: dict[str, Feed] = field(default_factory=dict)
 
-    def cause(self, part: ValidatedPartition, report: DriftReport, judged: Mapping[str, DriftReport]) -> Cause:
-        """Why the partition is as it is. `judged` are the reports of this run, which are not on record yet."""
+    def explained(
+        self, part: ValidatedPartition, report: DriftReport, judged: Mapping[str, DriftReport]
+    ) -> DriftReport:
+        """The report with why the partition is as it is, and which before it are thereby shown to be sound.
+
+        `judged` are the reports of this run, which are not on record yet.
+        """
         before = self._before(part)
-        before = before.without([each.partition for each in before.recent if self._is_broken(each.partition, judged)])
+        broken = self._broken(before.recent, judged)
+        cause = self._cause(part, before.without(broken), report)
+        accepts = {}
+        if before.all_in(broken):
+            sound = Earlier(self._sound(before.recent[0], judged), before.likewise)
+            accepts = accepted(before.recent, cause, self._cause(part, sound, report))
+        return report.model_copy(update={"cause": cause, "accepts": accepts})
+
+    def _cause(self, part: ValidatedPartition, before: Earlier, report: DriftReport) -> Cause:
         self._learn_feeds([part, *before.recent])
         return explain(self.spec, part, before, self.feeds, report.moved)
 
@@ -51,9 +64,20 @@ class Upstream:
         self.parts |= self.records.some(ValidatedPartition, self.spec.name, VALIDATED, missing)
         return [self.parts[each] for each in keys if each in self.parts]
 
-    def _is_broken(self, partition: str, judged: Mapping[str, DriftReport]) -> bool:
-        report = judged.get(partition) or self.records.get(DriftReport, self.spec.name, REPORT, partition)
-        return broken_feed(report, self.parts[partition].delivery, self.spec.drift) is not None
+    def _sound(self, first: ValidatedPartition, judged: Mapping[str, DriftReport]) -> list[ValidatedPartition]:
+        """The recent ones of those before the first blamed one that are not blamed."""
+        before = self._before(first).recent
+        broken = self._broken(before, judged)
+        return [each for each in before if each.partition not in broken]
+
+    def _broken(self, recent: Sequence[ValidatedPartition], judged: Mapping[str, DriftReport]) -> list[str]:
+        """Those of a broken feed, by what was said up to the last of them: one later may accept those before it."""
+        keys = [each.partition for each in recent]
+        known = self.records.some(DriftReport, self.spec.name, REPORT, [key for key in keys if key not in judged])
+        reports = in_force(
+            {key: {**known, **judged}[key] for key in keys if key in {**known, **judged}}, self.spec.drift
+        )
+        return [each.partition for each in recent if broken_feed(reports.get(each.partition), each.delivery)]
 
     def _learn_feeds(self, parts: Sequence[ValidatedPartition]) -> None:
         unknown = [part for part in parts if part.partition not in self.feeds]

@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from mlops_assets.ml.causes import Cause, Earlier, Feed, earlier, explain
+from mlops_assets.ml.causes import Cause, Earlier, Feed, accepted, earlier, explain
 from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.evidence import Learned, Watched, depth, gather
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
-from mlops_assets.ml.monitoring import DriftReport, Subject, judge, needs_retraining, predictions
+from mlops_assets.ml.monitoring import DriftReport, Subject, in_force, judge, needs_retraining, predictions
 from mlops_assets.ml.performance import Answered, PerformanceReport, PredictedPartition, Yardsticks, measure
 from mlops_assets.ml.registration import decide, refusal
 from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
@@ -300,9 +300,8 @@ class Life:
     def _look(self, version: Version, part: ValidatedPartition) -> dict[str, Any]:
         """What the champion of this moment says of a new partition. Its labels are kept until they are known."""
         look = self.history.look(self.spec, version.made, part)
-        drift = look.drift.model_copy(update={"version": version.number, "cause": self._cause(part, look.drift)})
-        drift = drift.as_declared(self.spec.drift)
-        self.drift[part.partition] = drift
+        drift = look.drift.model_copy(update={"version": version.number, **self._cause(part, look.drift)})
+        self.drift = in_force({**self.drift, part.partition: drift}, self.spec.drift)
         report = look.performance
         if report is not None:
             self.coming.append((part, report.model_copy(update={"version": version.number})))
@@ -314,10 +313,15 @@ class Life:
             "alarm": self._alarm(version.number),
         }
 
-    def _cause(self, part: ValidatedPartition, drift: DriftReport) -> Cause:
-        """What most likely moved a partition, by those that have come."""
-        before = earlier(self.seen, part, self.spec.partitions).without(self._broken())
-        return self.history.cause(self.spec, part, before, drift.moved)
+    def _cause(self, part: ValidatedPartition, drift: DriftReport) -> dict[str, Any]:
+        """What most likely moved a partition, by those that have come, and which of them it shows to be sound."""
+        before, broken = earlier(self.seen, part, self.spec.partitions), self._broken()
+        cause = self.history.cause(self.spec, part, before.without(broken), drift.moved)
+        if not before.all_in(broken):
+            return {"cause": cause}
+        sound = {key: each for key, each in self.seen.items() if key not in broken}
+        beside = self.history.cause(self.spec, part, earlier(sound, part, self.spec.partitions), drift.moved)
+        return {"cause": cause, "accepts": accepted(before.recent, cause, beside)}
 
     def _broken(self) -> list[str]:
         """The partitions of a broken feed, as far as it is said."""
@@ -340,7 +344,8 @@ class Life:
         newest = dict(list(self.seen.items())[-depth(self.spec) :])
         now = next(reversed(newest.values())).last
         unlabelled = [key for key, part in newest.items() if not self.history.known(part, now)]
-        watched = Watched(newest, self.drift, self.performance, unlabelled=unlabelled)
+        before = len(self.seen) - len(newest)
+        watched = Watched(newest, self.drift, self.performance, unlabelled=unlabelled, before=before)
         return gather(self.spec, watched, self.newest, self.trainings, (), next(reversed(self.seen)))
 
     def _train(self, part: ValidatedPartition) -> dict[str, Any]:

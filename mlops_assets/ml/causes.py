@@ -60,6 +60,21 @@ class Earlier(NamedTuple):
         """
         return self._replace(recent=[part for part in self.recent if part.partition not in broken] or self.recent)
 
+    def all_in(self, broken: Collection[str]) -> bool:
+        """Whether all of the recent ones are said to come from a broken feed."""
+        return bool(self.recent) and all(part.partition in broken for part in self.recent)
+
+
+def accepted(blamed: Sequence[ValidatedPartition], beside_them: Cause, beside_sound: Cause) -> dict[str, str]:
+    """The blamed partitions, by delivery, that the one after them shows to be how the world is now.
+
+    Beside them nothing is wrong with it, and beside the sound ones before them there would be: where there is not, the
+    feed was repaired.
+    """
+    if beside_them.likely == "upstream" or beside_sound.likely != "upstream":
+        return {}
+    return {part.partition: part.delivery for part in blamed}
+
 
 def observed(part: ValidatedPartition) -> Observed:
     """A validated partition as the search for a cause sees it."""

@@ -58,7 +58,8 @@ class Learned:
 class Watched:
     """What is known of the newest partitions, by partition.
 
-    Where labels come later than the rows, `unlabelled` are those whose labels have not matured.
+    Where labels come later than the rows, `unlabelled` are those whose labels have not matured. `before` is how many
+    partitions are older than these.
     """
 
     validated: Mapping[str, ValidatedPartition]
@@ -66,6 +67,7 @@ class Watched:
     performance: Mapping[str, PerformanceReport] = field(default_factory=dict)
     labels: Mapping[str, LabelledPartition] = field(default_factory=dict)
     unlabelled: Collection[str] = ()
+    before: int = 0
 
     def teaching(self) -> list[ValidatedPartition]:
         """What a training now could learn from or judge by."""
@@ -137,6 +139,8 @@ def gather(
         fresh=fresh(judged, watched),
         latest=learned.latest,
         confidence=spec.evaluation.confidence,
+        before=watched.before,
+        widest=spec.training.widest,
     )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+from pydantic import Field
 
 from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.metrics import Task
@@ -39,7 +40,8 @@ class DriftReport(Value):
 
     `first` is the time of the partition's first row, `usual_rows` is how many rows a partition had on average in
     training. `weighted_share` is the share of importance held by the columns beyond their thresholds. `prediction` is
-    missing where nothing could be predicted. `cause` is what most likely moved the data, if anything did.
+    missing where nothing could be predicted. `cause` is what most likely moved the data, if anything did. `accepts` are
+    earlier partitions, by delivery, that were blamed on their feed and look like this one, which is not.
     """
 
     model: str
@@ -57,6 +59,7 @@ class DriftReport(Value):
     verdict: Verdict
     sentence: str
     cause: Cause | None = None
+    accepts: dict[str, str] = Field(default_factory=dict)
 
     @property
     def moved(self) -> list[str]:
@@ -70,9 +73,17 @@ class DriftReport(Value):
 
     def as_declared(self, rule: Drift) -> DriftReport:
         """The report as it counts: that it was the world is for a person to say, whatever was found."""
-        if self.cause is None or not self.is_broken_feed or self.partition not in rule.world_changed:
+        return self._of_the_world("as drift.world_changed declares") if self.partition in rule.world_changed else self
+
+    def as_accepted(self, later: Iterable[DriftReport]) -> DriftReport:
+        """The report as it counts beside later ones, of which one may accept what was blamed here as the new normal."""
+        found = next((each for each in later if each.accepts.get(self.partition) == self.delivery), None)
+        return self._of_the_world(f"since {found.partition} is like it") if found else self
+
+    def _of_the_world(self, why: str) -> DriftReport:
+        if self.cause is None or not self.is_broken_feed:
             return self
-        said = f"It was the world, as drift.world_changed declares. What was found: {self.cause.sentence}"
+        said = f"It was the world, {why}. What was found: {self.cause.sentence}"
         return self.model_copy(update={"cause": self.cause.model_copy(update={"likely": "world", "sentence": said})})
 
 
@@ -86,12 +97,17 @@ class Subject(Value):
     usual_rows: float
 
 
-def broken_feed(report: DriftReport | None, delivery: str, rule: Drift) -> str | None:
-    """Why a delivery is not to be learned from, by what was said of it; None where it may be."""
+def broken_feed(report: DriftReport | None, delivery: str) -> str | None:
+    """Why a delivery is not to be learned from, by the report in force; None where it may be."""
     if report is None or report.delivery != delivery:
         return None
-    counts = report.as_declared(rule)
-    return counts.cause.sentence if counts.cause and counts.is_broken_feed else None
+    return report.cause.sentence if report.cause and report.is_broken_feed else None
+
+
+def in_force(reports: Mapping[str, DriftReport], rule: Drift) -> dict[str, DriftReport]:
+    """The reports as they count: beside what a person has declared, and beside those of later partitions."""
+    accepting = [report for report in reports.values() if report.accepts]
+    return {key: report.as_declared(rule).as_accepted(accepting) for key, report in reports.items()}
 
 
 def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:

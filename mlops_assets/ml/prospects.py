@@ -17,6 +17,7 @@ from mlops_assets.ml.retraining import Case, Evidence, PartitionFacts, TrainingF
 SIGHT = 24
 LIKELY = 0.9
 TRUSTED = 0.5
+SUREST = 0.02
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,15 @@ class Prospect:
     @property
     def chance(self) -> float:
         """How likely it is that a model trained now would be better at all."""
-        value, deviation = self._relief(self.age)
-        return NormalDist().cdf(value / deviation) if deviation > 0 else float(value > 0)
+        return self.believed.chance(self.age, self._grown(self.age))
 
     def pays(self) -> bool:
         """Whether waiting has lost what a training costs, and a gain is likely. NaN never pays."""
         return self.gain.value > 0 and self.chance >= LIKELY and self.lost(self.age) >= self.price
+
+    def may_pay(self) -> bool:
+        """Whether a model without any error would pay in sight."""
+        return self.price <= SIGHT * self.level
 
     def later(self) -> int | None:
         """In how many partitions it will pay if all goes on like this; None where that is not in sight."""
@@ -81,7 +85,10 @@ class Prospect:
         return self.level * value, self.level * low, self.level * high
 
     def _relief(self, age: int) -> tuple[float, float]:
-        return self.believed.relief(age, math.log1p(self._rows(age) / self.learned))
+        return self.believed.relief(age, self._grown(age))
+
+    def _grown(self, age: int) -> float:
+        return math.log1p(self._rows(age) / self.learned)
 
     def _rows(self, age: int) -> float:
         """How many rows have come when the champion is `age` old; partitions to come are like those that came."""
@@ -146,28 +153,32 @@ def _level(case: Case, noise: float) -> float | None:
 
 def _gained(case: Case) -> list[Gained]:
     """What each training gained on rows that neither model had seen, at the age that the champion had."""
-    found, keys, better = [], case.keys, case.evidence.better
+    found, better = [], case.evidence.better
     champion: TrainingFacts | None = None
     for training in case.trainings:
-        if training.gain is not None and champion and {training.partition, champion.partition} <= set(keys):
+        if training.gain is not None and champion and training.partition in case.keys:
             after = _error(training.holdout.value, better)
             before = after + training.gain.value
-            age = keys.index(training.partition) - keys.index(champion.partition)
+            age = case.place(training) - case.place(champion)
             if min(before, after, age) > 0 and math.isfinite(before):
                 grown = math.log1p(sum(_rows(case.between(champion, training))) / case.learned_by(champion))
-                found.append(Gained(age, grown, math.log(before / after)))
+                chance = _deviation(training.gain, case.evidence.confidence) / min(before, after)
+                found.append(Gained(age, grown, math.log(before / after), max(chance, SUREST)))
         champion = training if training.became_champion else champion
     return found
 
 
 def _seen(case: Case) -> list[Seen]:
-    """How the error of each champion went with its age, from its hold-out on."""
+    """How the error of each champion went with its age, from its hold-out on.
+
+    Where that is longer ago than the evidence reaches, from the oldest figure on.
+    """
     found, better = [], case.evidence.better
     for reign, (training, successor) in enumerate(zip(case.champions, [*case.champions[1:], None], strict=True)):
-        if training.partition in case.keys:
-            start = case.keys.index(training.partition)
-            first = _Figure(start, _error(training.holdout.value, better), _naive(training.baseline, better))
-            found += _course(reign, start, [first, *_figures(case, case.between(training, successor))])
+        start = case.place(training)
+        first = _Figure(start, _error(training.holdout.value, better), _naive(training.baseline, better))
+        later = _figures(case, case.between(training, successor))
+        found += _course(reign, start, [*([first] if start >= 0 else []), *later])
     return found
 
 
@@ -179,7 +190,7 @@ def _course(reign: int, start: int, figures: Sequence[_Figure]) -> Iterator[Seen
     """
     guesses = [each.naive or 0.0 for each in figures if each.doubt is None]
     guessed = all(0 < naive < math.inf for naive in guesses)
-    scatter = float(np.std(np.log(guesses))) if guessed else 0.0
+    scatter = float(np.std(np.log(guesses))) if guessed and guesses else 0.0
     first: float | None = None
     usual = 1.0
     for each in figures:
@@ -193,6 +204,12 @@ def _course(reign: int, start: int, figures: Sequence[_Figure]) -> Iterator[Seen
 
 def _naive(baseline: float | None, better: str) -> float | None:
     return None if baseline is None else _error(baseline, better)
+
+
+def _deviation(gain: Estimate, confidence: float) -> float:
+    """The standard deviation that an interval tells of; none where it is no number."""
+    found = (gain.high - gain.low) / (2 * NormalDist().inv_cdf((1 + confidence) / 2))
+    return found if math.isfinite(found) else 0.0
 
 
 def _rows(partitions: Sequence[PartitionFacts]) -> tuple[int, ...]:

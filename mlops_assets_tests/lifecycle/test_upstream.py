@@ -11,8 +11,9 @@ import pandera.pandas as pa
 import pytest
 from pandera.typing import Series
 
+from mlops_assets.lifecycle.labelled import learnable
 from mlops_assets.lifecycle.upstream import Upstream
-from mlops_assets.ml.monitoring import DriftReport
+from mlops_assets.ml.monitoring import DriftReport, in_force
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
 from mlops_assets_tests.homes import instance_at
@@ -175,3 +176,54 @@ def test_a_month_that_was_the_world_is_what_later_ones_are_held_against(shop):
     assert not judge(shop, "2024-06")["moved_with_the_world"].passed
     declared = Workshop(shop.home, shop.instance, {"drift": {"world_changed": ["2024-05-01"]}})
     assert judge(declared, "2024-06")["moved_with_the_world"].passed
+
+
+LASTING = [f"2024-{month:02}" for month in range(5, 11)]
+
+
+@pytest.fixture(scope="module")
+def lasting(shop):
+    """The shop after six months in which most of the wind was missing."""
+    arrive(shop, {month: without_wind(month) for month in LASTING})
+    assert not judge(shop, *LASTING)["moved_with_the_world"].passed
+    return shop
+
+
+def counts(shop):
+    found = learnable(shop.spec, shop.resources["records"], None)
+    return sorted(set(found.parts) & set(keys(LASTING))), sorted(found.left_out), sorted(found.let_in)
+
+
+def keys(months):
+    return [f"{month}-01" for month in months]
+
+
+def test_six_blamed_months_stay_out_when_the_feed_is_repaired(lasting):
+    arrive(lasting, {"2024-11": toy.rows("2024-11")})
+    judge(lasting, "2024-11")
+    assert reported(lasting, "2024-11").accepts == {}
+    assert counts(lasting) == ([], keys(LASTING), [])
+
+
+def test_six_blamed_months_count_again_once_the_next_is_like_them_and_it_is_said(lasting):
+    arrive(lasting, {"2024-11": without_wind("2024-11")})
+    assert judge(lasting, "2024-11")["moved_with_the_world"].passed
+    once = reported(lasting, "2024-11")
+    assert list(once.accepts) == keys(LASTING)
+    assert metadata(lasting, "2024-11")["counts_again"].value == keys(LASTING)
+    assert counts(lasting) == (keys(LASTING), [], keys(LASTING))
+    judge(lasting, "2024-11")
+    assert reported(lasting, "2024-11") == once
+    assert in_force(lasting.resources["records"].all(DriftReport, "toy", "drift_report"), lasting.spec.drift)[
+        keys(LASTING)[0]
+    ].cause.sentence.startswith("It was the world, since 2024-11-01 is like it.")
+
+
+def test_what_is_trained_with_months_that_count_again_names_them_and_why(lasting):
+    arrive(lasting, {"2024-11": without_wind("2024-11")})
+    judge(lasting, "2024-11")
+    assert lasting.run((), ("trained_model",)).success
+    [event] = lasting.instance.fetch_materializations(dg.AssetKey(["toy", "trained_model"]), limit=1).records
+    shown = event.asset_materialization.metadata
+    assert list(shown["counted_again"].value) == keys(LASTING)
+    assert shown["left_out"].value == {}

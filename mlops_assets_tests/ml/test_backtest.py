@@ -159,6 +159,21 @@ def test_a_fault_that_lasts_is_called_so_each_time_and_no_measure_for_those_afte
     assert [step.partition for step in lived.blamed] == ["2024-06-01", "2024-07-01"]
 
 
+def half_a_year(last):
+    """Three months, and six in which most of the wind is missing; it is so `last` as well, or back again."""
+    months = [f"2024-{month:02}" for month in range(1, 12)]
+    broken = months[3:9] + (months[9:] if last == "missing" else [])
+    return {month: without_wind(month) if month in broken else frame(month) for month in months}
+
+
+@pytest.mark.parametrize(("last", "fitted"), [("missing", 9), ("back again", 3)])
+def test_what_was_blamed_until_it_became_normal_teaches_again_and_not_where_the_feed_was_repaired(last, fitted):
+    lived = replay(lives(half_a_year(last)), declared(), POLICIES["always"])
+    [gain] = [replay(lives(half_a_year(last)), declared(), POLICIES["gain"])]
+    assert [step.partition[5:7] for step in gain.blamed] == ["04", "05", "06", "07", "08", "09"]
+    assert [each.fitted for each in lived.trainings if each.partition <= "2024-10-01"] == [2, fitted]
+
+
 def test_before_there_is_a_version_no_cause_is_told_of(growing):
     early = {**growing, "2024-03": without_wind("2024-03", worse=12.0)}
     assert replay(lives(early), declared(), POLICIES["gain"]).blamed == ()

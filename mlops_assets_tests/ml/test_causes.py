@@ -10,7 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlops_assets.ml.causes import NAMED, RECENT, Feed, changes, comparable, feed, find_cause
+from mlops_assets.ml.causes import (
+    NAMED,
+    RECENT,
+    Cause,
+    Earlier,
+    Feed,
+    accepted,
+    changes,
+    comparable,
+    feed,
+    find_cause,
+)
 from mlops_assets.ml.observed import History, Observed
 from mlops_assets.ml.profiles import profile
 from mlops_assets.ml.sources import DeliveredFile, Delivery
@@ -155,6 +166,33 @@ def test_many_findings_are_counted_and_kept(count):
 
 
 MONTHS = [f"{year}-{month:02}-01" for year in (2023, 2024) for month in range(1, 13)]
+
+
+CAUSES = {likely: Cause(likely=likely, findings=(), sentence="") for likely in ("upstream", "world", "unknown")}
+
+
+@pytest.mark.parametrize(
+    ("beside_them", "beside_sound", "accepts"),
+    [
+        ("unknown", "upstream", True),
+        ("world", "upstream", True),
+        ("upstream", "upstream", False),
+        ("unknown", "unknown", False),
+        ("world", "world", False),
+    ],
+)
+def test_blamed_partitions_are_accepted_by_what_looks_like_them_and_not_like_those_before(
+    beside_them, beside_sound, accepts
+):
+    blamed = [part(partition="a", delivery="1"), part(partition="b", delivery="2")]
+    found = accepted(blamed, CAUSES[beside_them], CAUSES[beside_sound])
+    assert found == ({"a": "1", "b": "2"} if accepts else {})
+
+
+@pytest.mark.parametrize(("recent", "broken", "all_of_them"), [("ab", "ab", True), ("ab", "a", False), ("", "", False)])
+def test_only_where_all_recent_partitions_are_blamed_may_they_be_the_new_normal(recent, broken, all_of_them):
+    before = Earlier([part(partition=each) for each in recent])
+    assert before.all_in(broken) == all_of_them
 
 
 def test_a_month_is_held_against_the_six_before_and_the_same_month_a_year_ago():

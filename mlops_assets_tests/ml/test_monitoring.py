@@ -15,6 +15,7 @@ from mlops_assets.ml.monitoring import (
     PREDICTION,
     Subject,
     broken_feed,
+    in_force,
     judge,
     needs_retraining,
     predictions,
@@ -299,14 +300,24 @@ def blamed(likely="upstream"):
 
 @pytest.mark.parametrize("likely", ["upstream", "world", "unknown"])
 def test_only_a_delivery_whose_feed_is_blamed_is_not_to_be_learned_from(likely):
-    reason = broken_feed(blamed(likely), "bytes of 2024-05", Drift())
+    reason = broken_feed(blamed(likely), "bytes of 2024-05")
     assert reason == ("In other units." if likely == "upstream" else None)
 
 
 def test_what_was_said_of_another_delivery_or_not_at_all_blames_nothing():
-    assert broken_feed(blamed(), "corrected bytes", Drift()) is None
-    assert broken_feed(None, "bytes of 2024-05", Drift()) is None
-    assert broken_feed(evidence.drift("2024-05", "drifted"), "bytes of 2024-05", Drift()) is None
+    assert broken_feed(blamed(), "corrected bytes") is None
+    assert broken_feed(None, "bytes of 2024-05") is None
+    assert broken_feed(evidence.drift("2024-05", "drifted"), "bytes of 2024-05") is None
+
+
+@pytest.mark.parametrize(("delivery", "likely"), [("bytes of 2024-05", "world"), ("corrected bytes", "upstream")])
+def test_what_a_later_partition_accepts_counts_as_long_as_it_is_that_delivery(delivery, likely):
+    later = evidence.drift("2024-11", "stable").model_copy(update={"accepts": {"2024-05-01": delivery}})
+    found = in_force({"2024-05-01": blamed(), "2024-11-01": later}, Drift())
+    assert found["2024-05-01"].cause.likely == likely
+    told = "It was the world, since 2024-11-01 is like it. What was found: In other units."
+    assert (found["2024-05-01"].cause.sentence == told) == (likely == "world")
+    assert found["2024-11-01"] == later
 
 
 @pytest.mark.parametrize(("declared", "likely"), [("2024-05-01", "world"), ("2024-04-01", "upstream")])
@@ -316,5 +327,5 @@ def test_that_it_was_the_world_is_for_a_person_to_say_of_each_partition(declared
     assert found.cause.likely == likely
     assert "In other units." in found.cause.sentence
     assert ("drift.world_changed" in found.cause.sentence) == (likely == "world")
-    assert (broken_feed(blamed(), "bytes of 2024-05", rule) is None) == (likely == "world")
+    assert (broken_feed(found, "bytes of 2024-05") is None) == (likely == "world")
     assert found.as_declared(rule) == found

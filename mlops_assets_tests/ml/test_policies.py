@@ -3,6 +3,7 @@
 import math
 from itertools import pairwise
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -251,6 +252,75 @@ def lived(swings, gains, rule):
             new = training(4 + step, figure, became_champion=gains[step] > 0).model_copy(update={"gain": gain})
             known = known.model_copy(update={"trainings": (*known.trainings, new)})
     return trained
+
+
+def unchanging(seed, scatter, growth):
+    """How often 24 partitions are trained on of a world that stands still, where more data help by a power of them."""
+    random = np.random.default_rng(seed)
+    known, learned = evidence([], [training(3, 10.0 * random.lognormal(0, scatter), baseline=20.0)]), 4
+    trained = 0
+    for place in range(4, 28):
+        error = 10.0 * (learned / 4) ** -growth * random.lognormal(0, scatter)
+        seen = (*known.partitions, partition(place, error, baseline=20.0))
+        known = known.model_copy(update={"partitions": seen, "fresh": (key(place),)})
+        if decided(known).verdict == "RETRAIN":
+            trained += 1
+            after = error * ((place + 1) / learned) ** -growth * random.lognormal(0, 0.05)
+            gain = Estimate(value=error - after, low=error - after - 0.1 * error, high=error - after + 0.1 * error)
+            new = training(place, after, became_champion=after < error, baseline=20.0).model_copy(update={"gain": gain})
+            known = known.model_copy(update={"trainings": (*known.trainings, new)})
+            learned = place + 1 if after < error else learned
+    return trained
+
+
+@pytest.mark.parametrize("growth", [0.0, 0.1])
+@pytest.mark.parametrize(("scatter", "lives"), [(0.02, 10), (0.05, 10), (0.1, 9)])
+def test_where_nothing_changes_hardly_any_life_is_trained_on_twice_though_more_data_help_a_little(
+    scatter, lives, growth
+):
+    assert sum(unchanging(seed, scatter, growth) <= 1 for seed in range(10)) >= lives
+
+
+def test_a_training_that_gained_what_chance_gives_must_be_outweighed_before_the_next():
+    after = [10.0, 10.5, 10.0, 10.5, 11.0, 11.5]
+    chance = training(5, 10.0, gain=0.05, became_champion=False)
+    told = decided(evidence(after, [training(3, 9.0), chance])).sentence
+    assert verdicts(evidence(after, [training(3, 9.0)])) == "RETRAIN"
+    assert told.startswith("WAIT")
+    assert "That nothing changes is " in told
+
+
+def test_a_champion_older_than_all_that_is_looked_at_is_still_known_by_its_course():
+    old = [training(3)]
+    steady, ageing = ([partition(40 + place, 10.0 + step * place) for place in range(36)] for step in (0.0, 1.0))
+    assert verdicts(evidence([], old, partitions=tuple(steady), before=40)) == "WAIT"
+    assert decided(evidence([], old, partitions=tuple(steady), before=40)).expected_gain.value < 0.1
+    assert verdicts(evidence([], old, partitions=tuple(ageing), before=40)) == "RETRAIN"
+
+
+@pytest.mark.parametrize(("after", "verdict"), [(15, "WAIT"), (16, "RETRAIN")])
+def test_what_five_times_the_rows_bring_is_tried_though_nothing_promises_it(after, verdict):
+    decision = decided(evidence([10.0] * after))
+    assert decision.verdict == verdict
+    assert (f"5.0 times the rows of the last one, at {key(3)}" in decision.sentence) == (verdict == "RETRAIN")
+
+
+@pytest.mark.parametrize(
+    ("changed", "rule"),
+    [
+        ({"widest": 6}, {}),
+        ({"before": 3}, {}),
+        ({"fresh": tuple(key(place) for place in range(5, 20))}, {}),
+        ({"trainings": [training(1), training(3, 10.0, gain=0.0)]}, {}),
+        ({}, {"value": 1.0, "cpu_hour": 10.0 * 24 + 1}),
+    ],
+)
+def test_it_is_not_tried_where_it_cannot_be_used_was_tried_in_sight_or_can_never_pay(changed, rule):
+    assert verdicts(evidence([10.0] * 16, **changed), **rule) == "WAIT"
+
+
+def test_without_mature_labels_nothing_is_tried():
+    assert verdicts(evidence([None] * 16)) == "NEED_LABELS"
 
 
 @pytest.mark.parametrize(
