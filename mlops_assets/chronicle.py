@@ -14,6 +14,7 @@ from rich.table import Table
 from mlops_assets import settings
 from mlops_assets.lifecycle import releasing
 from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.ml.approvals import APPROVAL, SignedAnswer, Verdict, signed_by_person
 from mlops_assets.ml.ledger import CROWNING, Entry, Link
 from mlops_assets.ml.signing import SigningKey
@@ -75,7 +76,9 @@ def roll_back(model: str, to: int | None, why: str) -> str:
 def answer(spec: ModelSpec, version: int, kind: Verdict, why: str) -> str:
     """Write down what whoever has this key says of a version that waits; without a key, whoever types it."""
     who, signer = _whoever_acts()
-    now = _desk(spec).answer(kind, version, who, why, partial(_signed, signer=signer))
+    desk = _desk(spec)
+    now = desk.answer(kind, version, who, why, partial(_signed, signer=signer))
+    Dossier.at(desk).refresh(version)
     weak = "" if signer else f" It is not signed: that it was {who} is only what the operating system says."
     return f"{who} {kind} v{version} of {spec.name}.{weak} {now.sentence}"
 

@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError
 
 from mlops_assets.lifecycle.approving import STARTED_BY, VIEWER_STAMP, Desk, Signed
 from mlops_assets.lifecycle.common import Clock, key, utc_now
+from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.ml.approvals import SignedAnswer, Verdict
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
@@ -71,9 +72,10 @@ def _job(name: str, kind: Verdict, specs: dict[str, ModelSpec], clock: Clock) ->
             now = desk.answer(kind, config.version, who, config.reason, signed)
         except CANNOT as error:
             raise dg.Failure(str(error), allow_retries=False) from error
+        pages = Dossier.at(desk).refresh(config.version)
         said = f"{who} {kind} v{config.version} of {config.model}: {config.reason}"
         context.log.info("%s. %s", said, now.sentence)
-        metadata = {"answer": dg.MetadataValue.text(said), "summary": dg.MetadataValue.text(now.sentence)}
+        metadata = {"answer": dg.MetadataValue.text(said), "summary": dg.MetadataValue.text(now.sentence), **pages}
         context.log_event(dg.AssetObservation(key(spec, CHAMPION), metadata=metadata))
 
     @dg.job(name=name, description=f"Say that a version that waits for approval is {kind}.")

@@ -7,6 +7,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle.approving import Desk, people_who_trained
 from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
+from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.releasing import DECIDES, Release, adopt, evidence_of, follow, release
 from mlops_assets.ml.approvals import Standing
@@ -21,6 +22,7 @@ from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
+from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tracking import TrackingUnavailableError
 
 SERVES = "serves_what_was_released"
@@ -58,6 +60,7 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         ledger: Ledger,
         records: dg.ResourceParam[Records],
         keys: Keys,
+        reports: Reports,
     ) -> Iterator[dg.MaterializeResult | dg.AssetObservation | dg.AssetCheckResult]:
         """The version that serves. A better one takes its place by an entry in the ledger; failures change nothing."""
         version = registered_version.version
@@ -71,16 +74,18 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
             sentence = f"{spec.name} v{version}: {decision.sentence}"
             record = recorded(spec, history, registered_version.candidate, sentence, registry)
             checks = _checks(spec, what_is_wrong(spec, ledger.verify(), history, registry), desk.standing())
+            pages = Dossier(desk, reports).written(history, version)
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The release of {spec.name} v{version} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
         except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, RegistryConflictError) as error:
             raise dg.Failure(f"{spec.name} v{version} is not released: {error}", allow_retries=False) from error
         if record:
-            metadata = shown(record, history, registry)
+            metadata = shown(record, history, registry) | pages
             yield dg.MaterializeResult(value=record, data_version=dg.DataVersion(record.reign.hash), metadata=metadata)
         else:
-            yield dg.AssetObservation(key(spec, CHAMPION), metadata={"summary": dg.MetadataValue.text(sentence)})
+            said = {"summary": dg.MetadataValue.text(sentence), **pages}
+            yield dg.AssetObservation(key(spec, CHAMPION), metadata=said)
         yield from checks
 
     return dg.Definitions(assets=[serving])

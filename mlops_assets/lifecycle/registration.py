@@ -5,20 +5,29 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.lifecycle import pictures
-from mlops_assets.lifecycle.common import compute, describe
+from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.common import Clock, compute, describe, utc_now
+from mlops_assets.lifecycle.dossier import Dossier, Maker
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.releasing import DECIDES
+from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import RegisteredVersion, refusal
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
+from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.keys import Keys, KeyUnavailableError
+from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.reports import Reports
+from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 
-def registration(spec: ModelSpec) -> dg.Definitions:
+def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     """The version of a candidate, which a failed gate stops however the run was started."""
 
     @dg.asset(
@@ -32,14 +41,27 @@ def registration(spec: ModelSpec) -> dg.Definitions:
         evaluation_report: EvaluationReport,
         registry: Registry,
         tracking: Tracking,
+        records: dg.ResourceParam[Records],
+        tables: Tables,
+        blobs: Blobs,
+        ledger: Ledger,
+        keys: Keys,
+        reports: Reports,
     ) -> dg.MaterializeResult[RegisteredVersion]:
         """The candidate's number in the registry, as challenger: whether it serves is decided by the next asset."""
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
         try:
             record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry)
-            metadata = _metadata(record, spec, evaluation_report, registry)
-        except TrackingUnavailableError as error:
+            card = Maker(spec, records, tables, blobs, tracking).card(
+                registry.version(spec.name, record.version), trained_model, evaluation_report
+            )
+            desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
+            metadata = _metadata(record, spec, evaluation_report, registry) | Dossier(desk, reports).open(card)
+        except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, UnsafeModelError) as error:
+            why = f"{spec.name} v{record.version} is registered, and its card cannot be written: {error}"
+            raise dg.Failure(why, allow_retries=False) from error
+        except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The registration of {spec.name} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
         return dg.MaterializeResult(

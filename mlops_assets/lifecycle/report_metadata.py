@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,10 +13,13 @@ from mlops_assets.ml.evaluation import Comparison, EvaluationReport, bar
 from mlops_assets.ml.evaluation_page import html
 from mlops_assets.resources.reports import Reports
 
+PICTURES = "-pictures.json"
+
 
 def shown(report: EvaluationReport, drawn: Mapping[str, str], reports: Reports) -> dict[str, Any]:
     """What a person sees of a report in Dagster, saved as a page and as JSON on the way."""
-    path = f"{report.model}/evaluation/{report.digest()[:16]}"
+    path = path_of(report)
+    reports.save(f"{path}{PICTURES}", json.dumps(list(drawn.values())))
     page = reports.save(f"{path}.html", html(report, list(drawn.values())))
     record = reports.save(f"{path}.json", report.model_dump_json(indent=1))
     return {
@@ -33,6 +37,16 @@ def shown(report: EvaluationReport, drawn: Mapping[str, str], reports: Reports) 
         "judged_rows": report.rows,
         **report.figures,
     }
+
+
+def path_of(report: EvaluationReport) -> str:
+    """Where the pages of a report are, without their suffix."""
+    return f"{report.model}/evaluation/{report.digest()[:16]}"
+
+
+def pictures_of(report: EvaluationReport, reports: Reports) -> list[str]:
+    """The pictures that were drawn when the report was made, as SVG; none where they are gone."""
+    return json.loads(reports.read(f"{path_of(report)}{PICTURES}") or "[]")
 
 
 def gate_table(report: EvaluationReport) -> dg.TableMetadataValue:

@@ -100,6 +100,26 @@ def line(points: Sequence[Point], title: str = "") -> str:
     return _card(252, title, parts)
 
 
+def interval(label: str, estimate: tuple[float, float, float], title: str = "") -> str:
+    """A figure with its interval beside zero: whether it is surely better, surely worse, or may be chance."""
+    value, low, high = estimate
+    ticks = _ticks(min(low, value, 0), max(high, value, 0))
+    left, right, top, bottom = 150, WIDTH - 48, 52, 108
+    x = _scale(ticks[0], ticks[-1], left, right)
+    colour = GREEN if low > 0 else VERMILION if high < 0 else MUTED
+    middle = (top + bottom) / 2
+    parts = [_line(x(tick), top, x(tick), bottom, GRID, 1) for tick in ticks]
+    parts += [_text(x(tick), bottom + 18, figure(tick), anchor="middle", colour=MUTED) for tick in ticks]
+    parts += [
+        _line(x(0), top - 6, x(0), bottom, INK, 2),
+        _text(left - 12, middle + 4, _short(label, 20), anchor="end"),
+        _line(x(low), middle, x(high), middle, colour, 6, 'stroke-opacity=".45" stroke-linecap="round"'),
+        _dot(x(value), middle, 6, colour),
+        _text(x(value), middle - 12, figure(value), anchor="middle", colour=colour, weight=600),
+    ]
+    return _card(bottom + 36, title, parts)
+
+
 def timeline(moments: Sequence[Moment], title: str = "") -> str:
     """A figure over partitions, oldest first: trainings as upright lines, the verdict on each partition below it.
 

@@ -17,11 +17,12 @@ def html(report: EvaluationReport, pictures: Sequence[str]) -> str:
         f"{report.model}: evaluation report",
         f"candidate {report.candidate[:12]}, MLflow run {report.mlflow_run_id}, judged on {listed(report.partitions)}",
         report.sentence,
-        _sections(report, pictures),
+        sections(report, pictures),
     )
 
 
-def _sections(report: EvaluationReport, pictures: Sequence[str]) -> Iterator[Html]:
+def sections(report: EvaluationReport, pictures: Sequence[str]) -> Iterator[Html]:
+    """What the report says, gates first; `pictures` are SVG."""
     if report.gates:
         rows = [
             (g.gate.metric, bar(g.gate), _figure(g.value), verdict("passed" if g.passed else "failed", good=g.passed))

@@ -23,6 +23,23 @@ table{border-collapse:collapse;width:100%}th,td{padding:6px 10px;text-align:left
 th{color:var(--muted);font-weight:500;font-size:13px}tr:last-child td{border-bottom:0}
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}td.number{white-space:nowrap}
 svg{max-width:100%;height:auto}
+.boxes{display:grid;grid-template-columns:repeat(auto-fit,minmax(190px,1fr));gap:12px;margin:0 0 16px}
+.boxes>div{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 18px}
+.boxes h3{margin:0 0 4px;font-size:13px;font-weight:500;color:var(--muted)}.boxes p{margin:0}
+.boxes .good,.boxes .bad{color:inherit;border-left:4px solid var(--good)}.boxes .bad{border-left-color:var(--bad)}
+.flow{display:flex;flex-wrap:wrap;gap:8px 26px;list-style:none;margin:0 0 12px;padding:0}
+.flow li{position:relative;border:1px solid var(--line);border-radius:8px;padding:8px 14px}
+.flow li+li::before{content:"→";position:absolute;left:-20px;top:50%;transform:translateY(-50%);color:var(--muted)}
+.flow b{display:block;font-size:13px;font-weight:500;color:var(--muted)}
+code,pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,monospace;overflow-wrap:anywhere}
+pre{background:var(--page);border:1px solid var(--line);border-radius:8px;padding:10px 14px;margin:0 0 10px;
+white-space:pre-wrap}
+nav{margin:0 0 16px;font-size:13px}nav a{margin-right:14px}a{color:inherit}
+td{overflow-wrap:break-word}section>:last-child{margin-bottom:0}
+@media print{:root{color-scheme:light;--ink:#000;--muted:#444;--line:#bbb;--page:#fff;--card:#fff}
+body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
+section,.boxes>div{border-radius:0;overflow:visible;padding:10px 0;border-width:1px 0 0}
+h2{break-after:avoid}tr,svg,pre,.boxes>div,.flow li{break-inside:avoid}table{font-size:9pt}th,td{padding:3px 6px}}
 """
 
 
@@ -55,6 +72,37 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[str | float]], numeric
     return Html(
         f"<table><thead>{head}</thead><tbody>{''.join(_row('td', row, numeric) for row in rows)}</tbody></table>"
     )
+
+
+def boxes(told: Iterable[tuple[str, str, bool | None]]) -> Html:
+    """A few sentences side by side, each under what it answers, marked as good or bad news or as neither."""
+    marks = {True: "good", False: "bad", None: ""}
+    return Html(
+        '<div class="boxes">'
+        + "".join(
+            f'<div class="{marks[good]}"><h3>{escape(title)}</h3><p>{escape(text)}</p></div>'
+            for title, text, good in told
+        )
+        + "</div>"
+    )
+
+
+def flow(stations: Iterable[tuple[str, str]]) -> Html:
+    """What comes from what, from left to right: what each station is, and its name."""
+    told = (f"<li><b>{escape(what)}</b>{escape(name)}</li>" for what, name in stations)
+    return Html(f'<ol class="flow">{"".join(told)}</ol>')
+
+
+def command(text: str) -> Html:
+    """A command to be typed."""
+    return Html(f"<pre><code>{escape(text)}</code></pre>")
+
+
+def links(named: Iterable[tuple[str, str]]) -> Html:
+    """Links to other pages, which open beside this one. What is no web address is left out."""
+    safe = [(name, url) for name, url in named if url.startswith(("http://", "https://"))]
+    told = (f'<a href="{escape(url)}" rel="noreferrer" target="_blank">{escape(name)}</a>' for name, url in safe)
+    return Html(f"<nav>{''.join(told)}</nav>")
 
 
 def verdict(text: str, *, good: bool) -> Html:

@@ -7,6 +7,7 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,7 @@ class Version(Value):
     reign: int | None
     previous_champion: int | None
     tags: dict[str, str]
+    registered: datetime
 
 
 class Registry(dg.ConfigurableResource):
@@ -241,4 +243,5 @@ def _read(entry: ModelVersion) -> Version:
         reign=number(REIGN),
         previous_champion=number(PREVIOUS),
         tags=entry.tags,
+        registered=datetime.fromtimestamp(entry.creation_timestamp / 1000, UTC),
     )

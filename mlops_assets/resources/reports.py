@@ -7,6 +7,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from mlops_assets.resources.blobs import write_atomically
+from mlops_assets.resources.places import filesystem
 
 
 class Reports(dg.ConfigurableResource):
@@ -22,4 +23,17 @@ class Reports(dg.ConfigurableResource):
     def keep(self, path: str, content: bytes) -> str:
         """Write bytes, such as a picture, to `path` and return their URL."""
         write_atomically(self.root, f"reports/{path}", iter([content]))
+        return self.url(path)
+
+    def url(self, path: str) -> str:
+        """Where a browser finds what is kept at `path`."""
         return f"{self.ui}/{quote(path)}"
+
+    def read(self, path: str) -> str | None:
+        """What was saved at `path`, None where nothing was."""
+        system, base = filesystem(self.root)
+        try:
+            with system.open_input_file(f"{base}/reports/{path}") as stream:
+                return stream.read().decode()
+        except FileNotFoundError:
+            return None

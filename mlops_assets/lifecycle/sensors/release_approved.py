@@ -8,6 +8,7 @@ from pydantic import Field
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.champion import WAITS, recorded, shown
 from mlops_assets.lifecycle.common import DATA_VERSION, Clock, key, remembered, utc_now
+from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.releasing import follow
 from mlops_assets.ml.alerts import Alert, Kind
 from mlops_assets.ml.approvals import Standing, newest_question
@@ -99,8 +100,9 @@ def _released(desk: Desk) -> Iterator[dg.AssetMaterialization]:
     record = recorded(spec, history, considered, sentence, desk.registry)
     if record:
         desk.records.put(spec.name, CHAMPION, record)
+        metadata = shown(record, history, desk.registry) | Dossier.at(desk).written(history, record.version)
         tags = {DATA_VERSION: record.reign.hash, "dagster/data_version_is_user_provided": "true"}
-        yield dg.AssetMaterialization(key(spec, CHAMPION), metadata=shown(record, history, desk.registry), tags=tags)
+        yield dg.AssetMaterialization(key(spec, CHAMPION), metadata=metadata, tags=tags)
 
 
 def _evaluation(spec: ModelSpec, now: Standing) -> dg.AssetCheckEvaluation:
