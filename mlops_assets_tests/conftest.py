@@ -7,7 +7,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from mlops_assets_tests.homes import instance_at
+from mlops_assets_tests.homes import instance_at, without_waiting_for_the_disk
 from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -16,6 +16,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # small fits: threads that wait f
 
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+without_waiting_for_the_disk()
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +12,22 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from mlops_assets import instance, settings
+
+
+def without_waiting_for_the_disk() -> None:
+    """Let every SQLite database of this process trust the operating system: no test cuts the power, many kill."""
+    if not event.contains(Engine, "connect", _trusting):
+        event.listen(Engine, "connect", _trusting)
+
+
+def _trusting(connection: object, _: ConnectionPoolEntry) -> None:
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
 
 
 @cache

@@ -1,5 +1,6 @@
 """The storage of the prepared instance: Dagster's own files and answers, with an engine kept for each file."""
 
+import os
 import threading
 
 import dagster as dg
@@ -81,11 +82,37 @@ def test_a_run_makes_one_engine_a_file_where_dagster_makes_one_a_connection(home
     assert ours < 8 < 30 < engines(home)
 
 
-def test_no_connection_stays_open(home):
+def test_no_connection_outlives_the_instance(home):
     with dg.DagsterInstance.from_config(str(home)) as opened:
         opened.get_runs_count()
         opened.all_asset_keys()
+        opened.all_instigator_state()
+        assert {path.name for path in home.rglob("*.db-wal")} == {"index.db-wal", "runs.db-wal"}
     assert not list(home.rglob("*.db-wal"))
+
+
+def test_the_file_of_a_run_changes_with_each_event_because_the_webserver_watches_it(home):
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        run = opened.create_run_for_job(dg.Definitions(assets=[numbers]).resolve_implicit_global_asset_job_def())
+        opened.report_engine_event("first", run)
+        seen = threading.Event()
+        opened.watch_event_logs(run.run_id, None, lambda event, _: seen.set() if event.message == "second" else None)
+        opened.report_engine_event("second", run)
+        assert seen.wait(30)
+
+
+def test_a_forked_child_opens_connections_of_its_own(home):
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        run_id = dg.materialize([numbers], instance=opened).run_id
+        ours = opened.run_storage._file.engine
+        child = os.fork()
+        if child == 0:
+            alike = opened.run_storage._file.engine is ours
+            opened.add_run_tags(run_id, {"by": "child"})
+            os._exit(3 if alike else 0)
+        assert os.waitpid(child, 0)[1] == 0
+        assert opened.get_run_by_id(run_id).tags["by"] == "child"
+        assert opened.run_storage._file.engine is ours
 
 
 def test_threads_that_write_to_one_run_lose_no_event(home):

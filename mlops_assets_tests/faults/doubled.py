@@ -25,7 +25,8 @@ from mlops_assets import instance, settings
 from mlops_assets.lease import HeldError, lease
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.dying import BETWEEN, LIBRARIES, QUIET, daemon, rounds
-from mlops_assets_tests.faults.killing import forked
+from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 ROUNDS, SECONDS = 4, 120
 PROCESSES = multiprocessing.get_context("fork")
@@ -101,6 +102,7 @@ def counted(home: Path) -> dict[str, Any]:
 def main(folder: Path) -> None:
     """With the lease, and without it."""
     warnings.simplefilter("ignore")
+    without_waiting_for_the_disk()
     os.environ[settings.HOME.name] = str(folder)
     os.environ.pop(settings.DAGSTER_HOME.name, None)
     for name in LIBRARIES:

@@ -36,7 +36,8 @@ from dagster._time import get_current_datetime
 from mlops_assets import instance, settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
-from mlops_assets_tests.faults.killing import forked
+from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 TICK_POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
 DEQUEUE_POINTS = (shop.BEFORE, shop.AFTER)
@@ -158,6 +159,7 @@ def naive_trial(home: Path, point: str) -> dict[str, int]:
 def main(folder: Path) -> None:
     """Each point once."""
     warnings.simplefilter("ignore")
+    without_waiting_for_the_disk()
     for name in LIBRARIES:
         importlib.import_module(name)
     home, kept = folder / "home", folder / "kept"

@@ -29,7 +29,8 @@ from mlops_assets import settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
 from mlops_assets_tests.faults.dying import BETWEEN, DEQUEUE_POINTS, LIBRARIES, QUIET, daemon, shipped
-from mlops_assets_tests.faults.killing import forked
+from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 FIRST = date(2024, 1, 1)
 POINTS = ("EXECUTION_PLAN_CREATED", "RUN_CREATED", "RUN_SUBMITTED", *DEQUEUE_POINTS)
@@ -114,6 +115,7 @@ def counted(home: Path, keys: list[str]) -> dict[str, Any]:
 def main(home: Path, days: int) -> None:
     """Killed at each point once; then gone on with until it is over."""
     warnings.simplefilter("ignore")
+    without_waiting_for_the_disk()
     os.environ[settings.HOME.name] = str(home)
     os.environ.pop(settings.DAGSTER_HOME.name, None)
     os.environ[shop.DAILY] = "yes"

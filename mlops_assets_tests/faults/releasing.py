@@ -27,7 +27,8 @@ from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.faults.killing import forked
+from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 LIBRARIES = [f"mlflow.store.{name}.sqlalchemy_store" for name in ("model_registry", "tracking")]
 PROCESSES, ROUNDS, UNGUARDED = 4, 50, 5
@@ -178,6 +179,7 @@ def told(kind: str, **what: Any) -> None:
 
 
 if __name__ == "__main__":
+    without_waiting_for_the_disk()
     for name in LIBRARIES:
         importlib.import_module(name)
     {"race": race, "die": die}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])

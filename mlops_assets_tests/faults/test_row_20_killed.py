@@ -88,7 +88,7 @@ def test_no_run_of_mlflow_goes_on_for_ever(trials):
 
 def test_records_written_in_place_are_lost_by_the_same_kill(told):
     assert all("is not a record any more" in trial["lost"] for trial in told["control"])
-    assert len(told["control"]) == 3
+    assert len(told["control"]) == 2
 
 
 def test_the_figure_of_the_row(told, trials, record_figure):

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from mlops_assets.lifecycle.champion import EVERY_SECONDS, watch_champions
 from mlops_assets.lifecycle.releasing import Release, release, restore
+from mlops_assets.lifecycle.sensors.watch_champions import EVERY_SECONDS, watch_champions
 from mlops_assets.resources.registry import CHAMPION
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests.evidence import candidate

@@ -16,7 +16,7 @@ from dagster._time import get_current_datetime
 
 from mlops_assets import instance, settings
 from mlops_assets_tests.faults.dying import QUIET
-from mlops_assets_tests.faults.killing import forked
+from mlops_assets_tests.faults.forking import forked
 
 pytestmark = pytest.mark.fault(40)
 POOL = "the_only_accelerator"

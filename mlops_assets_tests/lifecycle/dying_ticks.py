@@ -37,6 +37,7 @@ from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import OnDrift
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 SENSOR = "retrain_on_decision"
 POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
@@ -110,6 +111,7 @@ def trial(folder: Path, point: str) -> dict[str, object]:
 
 def main(folder: Path) -> None:
     """Every point of a tick, one after the other."""
+    without_waiting_for_the_disk()
     for setting in (settings.DAGSTER_HOME, settings.TRACKING_URI):
         os.environ.pop(setting.name, None)
     for point in POINTS:
