@@ -59,7 +59,10 @@ class Reference(NamedTuple):
 
 @dataclass
 class Judging:
-    """One run's work on a model's partitions. Every one ends in `judged` or in `refused`, with the reason."""
+    """One run's work on a model's partitions. Every one ends in `judged`, or in one of the others with the reason.
+
+    `unjudged` are those for which there is no version to judge them against; what is `refused` should have been judged.
+    """
 
     spec: ModelSpec
     contract: pandera.DataFrameSchema
@@ -70,6 +73,7 @@ class Judging:
     upstream: Upstream
     judged: dict[str, DriftReport] = field(default_factory=dict)
     pages: dict[str, str] = field(default_factory=dict)
+    unjudged: dict[str, str] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     references: dict[int, Reference] = field(default_factory=dict)
     outage: bool = False
@@ -95,7 +99,7 @@ class Judging:
         try:
             reference = self._reference(partition)
             if reference is None:
-                self.refused[partition] = NO_CHAMPION
+                self.unjudged[partition] = NO_CHAMPION
                 return
             self._judge(part, reference, drawn=drawn)
         except (CorruptBytesError, UnsafeModelError) as error:

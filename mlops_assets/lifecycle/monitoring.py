@@ -22,6 +22,7 @@ from mlops_assets.resources.tracking import Tracking
 
 BARS = 15
 SHOWN = 50
+UNJUDGED = "not judged"
 CHECKS = {
     "has_not_drifted": "No partition judged in the run has drifted from what its champion learned from.",
     "moved_with_the_world": "No partition judged in the run looks as if its feed were broken.",
@@ -58,6 +59,7 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         """How far the rows lie from those that the champion learned from, whether that matters, and the likely cause.
 
         Judged over all rows, against the newest version that has been champion and was not fitted on the partition.
+        Where there is none that is said, and is no failure: a first model is trained after this.
         """
         work = Judging.of(spec, tables, blobs, registry, tracking, Upstream(spec, records, context.instance))
         newest = max(validated_features.values(), key=lambda part: part.first, default=None)
@@ -65,17 +67,18 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
             part = validated_features.get(partition)
             work.look_at(partition, part, drawn=part is newest)
         versions = {partition: report.digest() for partition, report in work.judged.items()}
+        versions |= dict.fromkeys(work.unjudged, UNJUDGED)
         told = {partition: report.as_declared(spec.drift) for partition, report in work.judged.items()}
         metadata = {
             partition: _metadata(report, registry) | _saved(report, work.pages.get(partition), reports)
             for partition, report in told.items()
-        }
+        } | {partition: _not_judged(partition, reason) for partition, reason in work.unjudged.items()}
         checks = [_has_not_drifted(told), _moved_with_the_world(told)]
         if work.refused:
             for partition, report in work.judged.items():
                 records.put(spec.name, "drift_report", report, partition)
             yield from common.materializations(asset_key, versions, metadata)
-            if work.judged:
+            if versions:
                 yield from checks
             what = f"The drift of {len(work.refused)} partitions cannot be judged."
             raise common.refusal(spec, "drift_report", what, work.refused, outage=work.outage)
@@ -117,6 +120,10 @@ def _metadata(report: DriftReport, registry: Registry) -> dict[str, Any]:
         "left_out": dg.MetadataValue.json(report.left_out),
         **_cause(report),
     }
+
+
+def _not_judged(partition: str, reason: str) -> dict[str, Any]:
+    return {"verdict": UNJUDGED, "summary": f"{partition} is not judged: {reason}"}
 
 
 def _cause(report: DriftReport) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from dagster_shared.record import replace
 
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
-from mlops_assets.lifecycle.labelled import LABELS, learnable, rows_with_target
+from mlops_assets.lifecycle.labelled import DRIFT, LABELS, learnable, rows_with_target
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import archive, code_path, code_version, own_modules
@@ -62,7 +62,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
 
     @dg.asset(
         **describe(spec, "training", "scikitlearn", "mlflow"),
-        deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
+        deps=[key(spec, asset) for asset in (VALIDATED, DRIFT, *((LABELS,) if spec.labels else ()))],
         code_version=_code_version(spec),
         op_tags=compute(spec, "training"),
         check_specs=[

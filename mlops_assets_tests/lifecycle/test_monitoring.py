@@ -104,19 +104,28 @@ def test_a_run_over_several_months_judges_each_and_draws_the_newest(shop):
     assert "materialize this one by itself" in metadata(shop, "2024-04")["report_html"].value
 
 
-def test_without_a_champion_the_report_fails_and_says_so(workshop):
+def test_without_a_champion_nothing_is_judged_and_it_is_said(workshop):
     empty = workshop()
     arrive(empty, {"2024-01": toy.rows("2024-01")})
     result = judge(empty, "2024-01")
-    assert not result.success
-    assert "no version that has been champion was fitted without these rows" in failure(result)
+    assert result.success
+    told = metadata(empty, "2024-01")
+    assert told["verdict"].value == "not judged"
+    assert "no version that has been champion was fitted without these rows" in told["summary"].value
+    assert {check.metadata["judged"].value for check in result.get_asset_check_evaluations()} == {0}
     assert reported(empty, "2024-01") is None
 
 
+def test_a_first_run_of_everything_trains_though_no_drift_can_be_judged_yet(workshop):
+    first = workshop()
+    arrive(first, {month: toy.rows(month) for month in FITTED})
+    learned = ("drift_report", "trained_model", "evaluation_report", "registered_version", "champion")
+    assert first.run(FITTED, learned).success
+
+
 def test_no_partition_is_judged_by_a_version_that_was_fitted_on_it_and_the_good_ones_are_kept(shop):
-    result = judge(shop, "2024-02", "2024-03")
-    assert not result.success
-    assert "toy/drift_report[2024-02-01]: no version" in failure(result)
+    assert judge(shop, "2024-02", "2024-03").success
+    assert metadata(shop, "2024-02")["summary"].value.startswith("2024-02-01 is not judged: no version")
     assert reported(shop, "2024-02") is None
     assert reported(shop, "2024-03").verdict == "stable"
     assert metadata(shop, "2024-03")["verdict"].value == "stable"
