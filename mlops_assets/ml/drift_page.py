@@ -20,6 +20,7 @@ from mlops_assets.ml.profiles import category_codes, numbers
 DRAWN = 20
 CATEGORIES_DRAWN = 20
 DRAWABLE = 1e150
+PART = 1 << 16
 METHODS = {"psi": "psi", "js": "jensenshannon"}
 SCRIPTS = f"{NO_SCRIPTS}; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
 FRAME = "border:0;width:100%;height:90vh;background:#fff"
@@ -83,6 +84,12 @@ def inert(text: str) -> str:
     return escape(plain(text))
 
 
+def attribute(text: str) -> str:
+    """Text as the value of an attribute, in a byte a character: it is megabytes, and copied until it lies in a file."""
+    parts = (text[start : start + PART] for start in range(0, len(text), PART))
+    return "".join(escape(part).encode("latin-1", "xmlcharrefreplace").decode("latin-1") for part in parts)
+
+
 def _undrawable(reference: pd.DataFrame, current: pd.DataFrame, name: str) -> str | None:
     for side, frame in (("reference", reference), ("partition", current)):
         if list(frame.columns).count(name) != 1:
@@ -122,7 +129,7 @@ def _pictures(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.Dat
         "bins of its own and never counts missing values, so its scores differ. The verdict above is from every row.",
         Html(
             f'<iframe title="Evidently" sandbox="allow-scripts" style="{FRAME}"'
-            f' srcdoc="{escape(_evidently(effects, before, now))}"></iframe>'
+            f' srcdoc="{attribute(_evidently(effects, before, now))}"></iframe>'
         ),
     )
 

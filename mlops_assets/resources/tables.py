@@ -82,7 +82,10 @@ class Tables(dg.ConfigurableResource):
         rows = pa.concat_tables(parts, promote_options="default").unify_dictionaries()
         rows = rows if columns is None else rows.select(list(columns))
         del parts
-        return rows.to_pandas(split_blocks=True, self_destruct=True)
+        frame = rows.to_pandas(split_blocks=True, self_destruct=True)
+        del rows
+        _give_back()
+        return frame
 
     def _commit(self, uri: str, partition: str, table: pa.Table) -> Commit:
         from deltalake import write_deltalake
@@ -101,8 +104,16 @@ class Tables(dg.ConfigurableResource):
             target_file_size=ONE_FILE,
             writer_properties=_properties(table),
         )
+        _give_back()
         system, base = filesystem(uri)
         return Commit(delta.version(), {path: _sha256(system, f"{base}/{path}") for path in _live(delta, partition)})
+
+
+def _give_back() -> None:
+    """Return the memory of rows that are gone to the system; Arrow keeps it for the next rows, which may never come."""
+    import pyarrow as pa
+
+    pa.default_memory_pool().release_unused()
 
 
 def _opened(uri: str) -> DeltaTable:

@@ -9,8 +9,10 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlops_assets.ml.drift_page import CATEGORIES_DRAWN, DRAWN, draw, drawable
+from mlops_assets.ml.drift_page import CATEGORIES_DRAWN, DRAWN, PART, attribute, draw, drawable
 from mlops_assets.ml.monitoring import PREDICTION, Subject, judge, reference_profile
 from mlops_assets_tests import toy
 from mlops_assets_tests.html import Seen
@@ -127,3 +129,12 @@ def test_the_page_loads_nothing_and_frames_what_evidently_made():
     assert policy.startswith("default-src 'none'")
     [frame_attributes] = [found for tag, found in tags if tag == "iframe"]
     assert frame_attributes["sandbox"] == "allow-scripts"
+
+
+@given(text=st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"])), before=st.integers(0, 9))
+def test_what_is_framed_is_what_a_browser_reads_in_a_byte_a_character(text, before):
+    text = "<&" * (PART // 2) + "-" * before + text
+    value = attribute(text)
+    [(_, read)] = Seen(f'<iframe srcdoc="{value}"></iframe>').tags[:1]
+    assert read["srcdoc"] == text
+    assert max(value) <= "\xff"
