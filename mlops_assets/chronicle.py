@@ -1,4 +1,4 @@
-"""`mlops-assets ledger`, `restore` and `rollback`: what was done with a model's versions, and what a person does."""
+"""`mlops-assets ledger`, `restore`, `rollback`, `vouch`: what was done with versions, and what a person does."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from mlops_assets import settings
 from mlops_assets.lifecycle import releasing
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.dossier import Dossier
+from mlops_assets.lifecycle.proving import proves
 from mlops_assets.ml.approvals import APPROVAL, SignedAnswer, Verdict, signed_by_person
-from mlops_assets.ml.ledger import CROWNING, Entry, Link
+from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns
 from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
@@ -24,7 +25,7 @@ from mlops_assets.resources.keys import KeyUnavailableError, keys_here
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry, RegistryConflictError
-from mlops_assets.resources.tracking import TrackingUnavailableError
+from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 DIGEST = 12
 REFUSALS = (
@@ -69,7 +70,9 @@ def restore(model: str, why: str) -> str:
 
 def roll_back(model: str, to: int | None, why: str) -> str:
     """Go back to an earlier champion, in the name of whoever types it; what was done."""
-    reign = releasing.roll_back(model, to, getuser(), why, ledger_here(), _registry(), _now)
+    home, uri = settings.home(), settings.tracking_uri()
+    prove = proves(_registry(), Tracking(root=home, tracking_uri=uri), Blobs(root=home))
+    reign = releasing.roll_back(model, to, getuser(), why, ledger_here(), _registry(), _now, prove)
     return f"v{reign.version} of {model} is champion again, instead of v{reign.previous} (entry {reign.sequence})."
 
 
@@ -112,13 +115,30 @@ def _desk(spec: ModelSpec) -> Desk:
     return Desk(spec, ledger_here(), _registry(), Records(root=home), Blobs(root=home), keys_here(), _now)
 
 
+def vouch(model: str, number: int) -> str:
+    """Sign a version that was registered before keys were, once it is proved that it can serve; what was done."""
+    home, uri, keys = settings.home(), settings.tracking_uri(), keys_here()
+    if (signer := keys.signer()) is None:
+        raise KeyUnavailableError(f"{settings.SIGNING_KEY.name} names no key to sign with.")
+    unsigned = Registry(root=home, tracking_uri=uri)
+    prove = proves(unsigned, Tracking(root=home, tracking_uri=uri), Blobs(root=home))
+    prove(model, number, reigns(ledger_here().links(model), model))
+    unsigned.vouch(unsigned.version(model, number), signer)
+    return f"v{number} of {model} is signed with the key {signer.fingerprint}."
+
+
 def ledger_here() -> Ledger:
     """The ledger that the environment names."""
     return Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
 
 
 def _registry() -> Registry:
-    return Registry(root=settings.home(), tracking_uri=settings.tracking_uri())
+    return Registry(
+        root=settings.home(),
+        tracking_uri=settings.tracking_uri(),
+        signing=settings.signing_key(),
+        trusted=settings.trusted_keys(),
+    )
 
 
 def _now() -> datetime:

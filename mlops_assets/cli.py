@@ -297,6 +297,22 @@ def refuse(
 
 
 @app.command()
+def vouch(
+    model: Annotated[str, typer.Argument(help="A model with versions from before keys were configured.")],
+    version: Annotated[int, typer.Argument(help="The version to vouch for.")],
+) -> None:
+    """Sign a version that was registered unsigned, with the key that MLOPS_SIGNING_KEY names, once it can serve."""
+    from mlops_assets import chronicle
+
+    console = Console()
+    try:
+        said = chronicle.vouch(model, version)
+    except chronicle.REFUSALS as error:
+        _refuse(console, error)
+    console.print(escape(said), soft_wrap=True)
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults

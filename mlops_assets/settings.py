@@ -88,6 +88,12 @@ TRUSTED_KEYS = Setting(
     "each. Where it is set, only what is signed counts.",
     "",
 )
+SERVING_PYTHON = Setting(
+    "MLOPS_SERVING_PYTHON",
+    "The interpreter of the environment in which models serve, in which the drill loads them; this process's own "
+    "where it is unset.",
+    "",
+)
 
 ALL = (
     HOME,
@@ -106,6 +112,7 @@ ALL = (
     STUCK,
     SIGNING_KEY,
     TRUSTED_KEYS,
+    SERVING_PYTHON,
 )
 
 LIBRARIES = (

@@ -108,6 +108,13 @@ def test_the_graph_of_a_shipped_model_is_the_one_on_record(definitions, snapshot
     assert "\n".join(described(definitions, model)) == snapshot
 
 
+def test_no_delivery_and_no_training_drills_the_way_back(definitions):
+    job = definitions.resolve_job_def("bike_demand_lifecycle")
+    assert dg.AssetKey(["bike_demand", "rollback_drill"]) not in job.asset_layer.executable_asset_keys
+    [schedule] = definitions.schedules
+    assert schedule.name == "rollback_drills"
+
+
 def described(definitions: dg.Definitions, model: str) -> Iterator[str]:
     """A model's graph as text: every asset with its stage and dependencies, every check, job and sensor."""
     graph = definitions.resolve_asset_graph()

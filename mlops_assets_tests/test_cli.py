@@ -17,8 +17,8 @@ from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import Registry
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
-from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.homes import empty_database
+from mlops_assets_tests.ml.test_signing import private_text, public_line
+from mlops_assets_tests.resources.tracked import logged, tracking_in, trained
 from mlops_assets_tests.sinks import http_sink
 
 
@@ -201,16 +201,23 @@ def test_the_ledger_is_shown_and_verified(type_in, tmp_path):
     assert "The ledger is broken: entry 1 is missing: the ledger ends before it, and entry 2 was anchored." in shown
 
 
-def test_a_champion_is_rolled_back_and_an_alias_restored_by_commands_that_say_what_they_did(type_in, tmp_path):
+@pytest.fixture
+def two_champions(tmp_path):
+    """A home with two real versions, of which the second serves: its registry."""
     home = tmp_path / "home"
     home.mkdir()
-    (home / "mlflow.db").write_bytes(empty_database())
-    registry = Registry(root=str(home), tracking_uri=f"sqlite:///{home}/mlflow.db")
+    tracking = tracking_in(home)
+    registry = Registry(root=str(home), tracking_uri=tracking.tracking_uri)
     kept = Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger")
     for number in (1, 2):
-        registry.register(candidate(sha256=f"{number:064d}", run=f"run-{number}"))
+        registry.register(logged(tracking, trained(seed=number), f"run-{number}"))
         said = {"who": "ada", "why": "It is better.", "evidence": {}, "judged_against": number - 1 or None}
         release(Release(model="toy", version=number, **said), kept, registry, lambda: datetime.now(UTC))
+    return registry
+
+
+def test_a_champion_is_rolled_back_and_an_alias_restored_by_commands_that_say_what_they_did(type_in, two_champions):
+    registry = two_champions
     assert type_in("rollback", "toy", "--reason", "Worse") == (
         0,
         "v1 of toy is champion again, instead of v2 (entry 5).\n",
@@ -223,3 +230,26 @@ def test_a_champion_is_rolled_back_and_an_alias_restored_by_commands_that_say_wh
     assert status == 1
     assert "toy cannot go back to v7: its champion is v1" in said
     assert type_in("ledger", "--verify") == (0, "The ledger is whole: 8 entries.\n")
+
+
+def test_what_cannot_serve_is_not_rolled_back_to_and_is_named(type_in, two_champions, tmp_path):
+    folder = two_champions.candidate(two_champions.version("toy", 1)).model_uri.removeprefix("models:/")
+    next(path for path in tmp_path.rglob(f"{folder}/artifacts/MLmodel")).write_text("loader_module: innocent")
+    status, said = type_in("rollback", "toy", "--reason", "Worse")
+    assert status == 1
+    assert "toy v1 cannot serve: models:/" in said
+    assert "MLmodel has SHA-256" in said
+    assert two_champions.holder("toy") == 2
+
+
+def test_a_version_from_before_there_were_keys_is_signed_by_a_command(type_in, two_champions, tmp_path, monkeypatch):
+    assert type_in("vouch", "toy", 1) == (1, "MLOPS_SIGNING_KEY names no key to sign with.\n")
+    (tmp_path / "key").write_bytes(private_text())
+    (tmp_path / "key").chmod(0o600)
+    (tmp_path / "people").write_text(f"ada {public_line()}\n")
+    monkeypatch.setenv("MLOPS_SIGNING_KEY", str(tmp_path / "key"))
+    monkeypatch.setenv("MLOPS_TRUSTED_KEYS", str(tmp_path / "people"))
+    status, said = type_in("rollback", "toy", "--reason", "Worse")
+    assert (status, "toy v1 is not loaded: it is not signed" in said) == (1, True)
+    assert type_in("vouch", "toy", 1)[1].startswith("v1 of toy is signed with the key SHA256:")
+    assert type_in("rollback", "toy", "--reason", "Worse")[0] == 0

@@ -32,12 +32,12 @@ def test_a_page_has_the_title_of_its_alert_and_four_sections_and_is_short(kind):
     assert len(lines) <= LONGEST
 
 
-@pytest.mark.parametrize("path", [*PAGES, DOCS / "alerts.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAGES, DOCS / "alerts.md", DOCS / "rollback.md"], ids=lambda path: path.stem)
 def test_what_a_page_links_to_is_there(path):
     assert [link for link in LINK.findall(path.read_text()) if not (path.parent / link).exists()] == []
 
 
-@pytest.mark.parametrize("path", [*PAGES, DOCS / "alerts.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*PAGES, DOCS / "alerts.md", DOCS / "rollback.md"], ids=lambda path: path.stem)
 def test_the_commands_settings_fields_and_sensors_that_a_page_names_exist(path):
     text = path.read_text()
     commands = {command.name or command.callback.__name__ for command in app.registered_commands}

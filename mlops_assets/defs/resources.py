@@ -21,7 +21,7 @@ from mlops_assets.resources.tracking import Tracking
 
 def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dict[str, Any]:
     """Every resource that the lifecycle needs, with its state under `home`."""
-    records = Records(root=home)
+    records, keys = Records(root=home), keys_here()
     return {
         "alerts": alerts_at(home),
         "io_manager": records,
@@ -31,8 +31,8 @@ def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dic
         "deliveries": Deliveries(root=home),
         "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),
         "tracking": Tracking(root=home, tracking_uri=tracking_uri),
-        "registry": Registry(root=home, tracking_uri=tracking_uri),
-        "keys": keys_here(),
+        "registry": Registry(root=home, tracking_uri=tracking_uri, signing=keys.signing, trusted=keys.trusted),
+        "keys": keys,
         "ledger": ledger or Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger"),
     }
 

@@ -13,6 +13,7 @@ from mlops_assets.lifecycle.monitoring import monitoring
 from mlops_assets.lifecycle.performance import performance
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.retraining import retraining
+from mlops_assets.lifecycle.rollback import drills, rollback, rollback_job
 from mlops_assets.lifecycle.sensors.alerting import alerting, deliver_alerts, raise_alerts
 from mlops_assets.lifecycle.sensors.new_labels import new_labels
 from mlops_assets.lifecycle.sensors.overdue import overdue
@@ -24,7 +25,19 @@ from mlops_assets.lifecycle.training import told_to_mlflow, training
 from mlops_assets.lifecycle.validation import validation
 from mlops_assets.ml.spec import ModelSpec
 
-STAGES = (data, validation, labels, training, evaluation, registration, champion, monitoring, performance, retraining)
+STAGES = (
+    data,
+    validation,
+    labels,
+    training,
+    evaluation,
+    registration,
+    champion,
+    rollback,
+    monitoring,
+    performance,
+    retraining,
+)
 WATCHERS: tuple[Callable[[Sequence[ModelSpec]], dg.SensorDefinition], ...] = (
     new_labels,
     retrain_on_decision,
@@ -44,5 +57,9 @@ def lifecycle(spec: ModelSpec) -> dg.Definitions:
 
 def watching(specs: Sequence[ModelSpec]) -> dg.Definitions:
     """What looks at all models at once, so that many models cost little more than one, and where alerts are seen."""
-    sensors = [watcher(specs) for watcher in WATCHERS]
-    return dg.Definitions(assets=[alerting()], sensors=sensors, jobs=answering(specs))
+    return dg.Definitions(
+        assets=[alerting()],
+        sensors=[watcher(specs) for watcher in WATCHERS],
+        schedules=[drills(specs)],
+        jobs=[rollback_job(), *answering(specs)],
+    )

@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mlops_assets.lifecycle.common import (
+    DRILL,
     RAW,
     Clock,
     compute,
@@ -44,9 +45,9 @@ def lifecycle_job(spec: ModelSpec) -> UnresolvedAssetJobDefinition:
     """The job over all of a model's assets."""
     return dg.define_asset_job(
         f"{spec.name}_lifecycle",
-        selection=dg.AssetSelection.groups(spec.name),
+        selection=dg.AssetSelection.groups(spec.name) - dg.AssetSelection.assets(key(spec, DRILL)),
         tags={"mlops/model": spec.name},
-        description=f"Everything in the life of {spec.name}, from raw bytes to a registered version and its drift.",
+        description=f"Everything in the life of {spec.name}, from raw bytes to the champion and its drift.",
     )
 
 

@@ -52,6 +52,7 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
         try:
+            tracking.artifact(trained_model)
             record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry)
             card = Maker(spec, records, tables, blobs, tracking).card(
                 registry.version(spec.name, record.version), trained_model, evaluation_report
@@ -64,6 +65,8 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The registration of {spec.name} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
+        except (KeyUnavailableError, UnsafeModelError) as error:
+            raise dg.Failure(f"{spec.name} is not registered: {error}", allow_retries=False) from error
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.digest()),

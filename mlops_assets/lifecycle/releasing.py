@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mlops_assets.lifecycle.common import Clock
+from mlops_assets.lifecycle.proving import Prove
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import Entry, Kind, Link, Reign, champion, misplaced, reigns, unconfirmed
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
@@ -92,24 +93,41 @@ def follow(model: str, ledger: Ledger, registry: Registry, clock: Clock) -> bool
 
 
 def roll_back(
-    model: str, to: int | None, who: str, why: str, ledger: Ledger, registry: Registry, clock: Clock
+    model: str, to: int | None, who: str, why: str, ledger: Ledger, registry: Registry, clock: Clock, prove: Prove
 ) -> Reign:
-    """Go back to an earlier champion, by default to the one before this. Raises RegistryConflictError where none is."""
+    """Go back to an earlier champion, by default to the one before this, once it is proved that it can serve.
+
+    Raises RegistryConflictError where there is none, and where what is there cannot serve: then nothing has changed.
+    """
+    past = reigns(ledger.links(model), model)
+    target = _way_back(model, to, past)
+    prove(model, target, past)
     with ledger.turn() as turn:
-        past = reigns(turn.links(model), model)
-        now = past[-1].version if past else None
-        target = to if to is not None or not past else past[-1].previous
-        if target is None or target == now or target not in {each.version for each in past}:
-            known = ", ".join(dict.fromkeys(f"v{each.version}" for each in past)) or "none"
+        since = reigns(turn.links(model), model)
+        if len(since) != len(past):
             raise RegistryConflictError(
-                f"{model} cannot go back to {_named(target)}: its champion is {_named(now)}, and it can go back to "
-                f"another version that has been champion. Those are: {known}."
+                f"{model} got another champion while v{target} was looked at: {_named(since[-1].version)} by "
+                f"{since[-1].who}. Nothing was changed. Look at `mlops-assets ledger {model}`, then say it again."
             )
-        registry.candidate(registry.version(model, target))
-        entry = Entry(kind="rolled_back", model=model, version=target, who=who, why=why, when=clock(), previous=now)
-        turn.append(entry)
+        previous = past[-1].version
+        turn.append(
+            Entry(kind="rolled_back", model=model, version=target, who=who, why=why, when=clock(), previous=previous)
+        )
     follow(model, ledger, registry, clock)
     return _reigning(model, ledger)
+
+
+def _way_back(model: str, to: int | None, past: Sequence[Reign]) -> int:
+    """The version to go back to. Raises RegistryConflictError where it never was champion, or is it now."""
+    now = past[-1].version if past else None
+    target = to if to is not None or not past else past[-1].previous
+    if target is None or target == now or target not in {each.version for each in past}:
+        known = ", ".join(dict.fromkeys(f"v{each.version}" for each in past)) or "none"
+        raise RegistryConflictError(
+            f"{model} cannot go back to {_named(target)}: its champion is {_named(now)}, and it can go back to "
+            f"another version that has been champion. Those are: {known}."
+        )
+    return target
 
 
 def restore(model: str, who: str, why: str, ledger: Ledger, registry: Registry, clock: Clock) -> str:

@@ -16,6 +16,7 @@ from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import archive, code_path, code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
+from mlops_assets.ml.golden import Golden
 from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.leaks import LeakError
@@ -34,6 +35,7 @@ from mlops_assets.ml.training import (
     manifest,
     needed_inputs,
     reasons,
+    serving_surroundings,
     splits,
     summary,
 )
@@ -53,7 +55,7 @@ from mlops_assets.resources.tracking import (
 VALIDATED = "validated_features"
 STANDS = "stands_on_current_data"
 SHOWN = 15
-FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "holdout", "leaks", "training"))
+FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "golden", "holdout", "leaks", "training"))
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
 
 
@@ -151,7 +153,7 @@ def _keep(
     partitions = len(made_of.fitted_partitions)
     figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": seconds}
     try:
-        uri = tracking.log_model(run, spec, fitted, made_of, figures)
+        logged = tracking.log_model(run, spec, fitted, made_of, figures)
     except TrackingUnavailableError as error:
         kept = blobs.uri(blobs.put_bytes(fitted.content))
         raise dg.Failure(
@@ -161,10 +163,13 @@ def _keep(
             allow_retries=False,
         ) from error
     _keep_code(spec, made_of, blobs)
+    golden = Golden(
+        rows=blobs.put_bytes(_parquet(fitted.golden)), answers=fitted.answers, made_in=serving_surroundings(spec)
+    )
     return Candidate(
         model=spec.name,
         mlflow_run_id=run.id,
-        model_uri=uri,
+        model_uri=logged.uri,
         model_sha256=fitted.sha256,
         manifest=made_of,
         inputs=tuple(fitted.inputs),
@@ -173,6 +178,8 @@ def _keep(
         importance=fitted.importance,
         reference=blobs.put_bytes(fitted.reference.model_dump_json().encode()),
         reference_sample=blobs.put_bytes(_parquet(fitted.sample)),
+        files=logged.files,
+        golden=blobs.put_bytes(golden.model_dump_json().encode()),
         cpu_seconds=seconds,
     )
 

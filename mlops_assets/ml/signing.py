@@ -117,7 +117,10 @@ def verify(key: PublicKey, purpose: str, statement: Any, signature: Signature) -
 
     public = Ed25519PublicKey.from_public_bytes(base64.b64decode(key.raw))
     try:
-        public.verify(base64.b64decode(signature.signature, validate=True), _message(purpose, statement))
+        made = base64.b64decode(signature.signature, validate=True)
+        if base64.b64encode(made).decode() != signature.signature:
+            raise ValueError("the last letter of base64 has bits that say nothing, and they were changed")
+        public.verify(made, _message(purpose, statement))
     except (InvalidSignature, binascii.Error, ValueError) as error:
         raise ForgedSignatureError(
             f"the signature is not of this {purpose} by the key {key.fingerprint}: one of them was changed."

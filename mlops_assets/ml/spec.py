@@ -349,6 +349,12 @@ class ReleaseRule(Value):
         return timedelta(hours=count) if unit == "h" else timedelta(days=count)
 
 
+class Rollback(Value):
+    """Of how many champions, this one included, the drill proves every day that they could serve."""
+
+    champions: int = Field(default=3, ge=1, le=20)
+
+
 class ColumnDrift(Value):
     """Method and threshold for one column, where it differs from the model's."""
 
@@ -446,6 +452,7 @@ class ModelSpec(Value):
     gates: tuple[Gate, ...] = ()
     registration: Registration = Registration()
     release: ReleaseRule = ReleaseRule()
+    rollback: Rollback = Rollback()
     drift: Drift = Drift()
     labels: Labels | None = None
     retraining: Retraining = Retraining()

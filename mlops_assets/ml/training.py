@@ -20,6 +20,7 @@ from pydantic import Field
 from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
 from mlops_assets.ml.code import UNLOCKED, digest_of_files, own_modules, source_file
+from mlops_assets.ml.golden import SERVING, Answers, golden_rows, said, surroundings
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers, listed
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.leaks import refuse_leaks
@@ -77,8 +78,9 @@ class Manifest(Value):
 class Candidate(Value):
     """A freshly trained model: where it is, what it is made of and what it expects.
 
-    `model_sha256` is the digest of the stored artifact: equal models have equal artifacts. `reference` and
-    `reference_sample` are blobs: the training Profile as JSON, and a bounded sample of rows as Parquet.
+    `model_sha256` is the digest of the stored artifact: equal models have equal artifacts. `files` are the digests of
+    all that lies in the model's folder, by name. `reference`, `reference_sample` and `golden` are blobs: the training
+    Profile as JSON, a bounded sample of rows as Parquet, and the Golden that every load is held to.
     """
 
     model: str
@@ -92,6 +94,8 @@ class Candidate(Value):
     importance: dict[str, float]
     reference: str
     reference_sample: str
+    files: dict[str, str] = Field(default_factory=dict)
+    golden: str | None = None
     cpu_seconds: float
 
 
@@ -118,7 +122,8 @@ class Fitted:
     """A fitted model: the artifact, the pipeline read back from it, and what fitting showed.
 
     `unlabelled` rows were left out. `inputs` are the columns that it is given, with their types; `importance` sums to 1
-    over them. `reference` and `sample` describe the fitted rows without personal data.
+    over them. `reference`, `sample` and `golden` describe the fitted rows without personal data; `answers` is what the
+    pipeline said of the golden rows.
     """
 
     content: bytes
@@ -131,6 +136,8 @@ class Fitted:
     importance: dict[str, float]
     reference: Profile
     sample: pd.DataFrame
+    golden: pd.DataFrame
+    answers: Answers
 
 
 def in_window(validated: Mapping[str, ValidatedPartition], window: int | None) -> list[ValidatedPartition]:
@@ -205,6 +212,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     sha256 = hashlib.sha256(content).hexdigest()
     served = load_model(content, sha256, trusted_types(spec.model_dump(mode="json")))
     shown = [name for name in inputs if name not in personal]
+    golden = golden_rows(rows, inputs, personal, spec.seed)
     with threadpool_limits(1, "openmp"):
         predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
         importance = _importance(served, rows, target, spec, inputs)
@@ -219,6 +227,8 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
         importance=importance,
         reference=reference_profile(rows[shown], predicted),
         sample=_sample(rows, spec.drift.report_rows, spec.seed)[shown].reset_index(drop=True),
+        golden=golden,
+        answers=said(spec.task, served, golden, inputs),
     )
 
 
@@ -287,10 +297,19 @@ def lock_digest() -> str:
 
 def environment(spec: ModelSpec) -> dict[str, str]:
     """Python, the machine's architecture and the packages that decide what fitting gives."""
-    own = spec.estimator.path.partition(".")[0]
-    extra = importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
-    versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *extra})}
+    versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *_own_packages(spec)})}
     return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+
+
+def serving_surroundings(spec: ModelSpec) -> dict[str, str]:
+    """What the last bits of a prediction depend on here: less than fitting needs is installed where a model serves."""
+    return surroundings({*SERVING, *_own_packages(spec)}, lock_digest())
+
+
+def _own_packages(spec: ModelSpec) -> Collection[str]:
+    """The packages of an estimator that is not scikit-learn's."""
+    own = spec.estimator.path.partition(".")[0]
+    return importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
 
 
 def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets.ml.artifacts import TRUSTED_VERSION, trusted_types
+from mlops_assets.ml.golden import SERVING
 from mlops_assets.ml.training import Fitted, Manifest
 
 if TYPE_CHECKING:
@@ -15,11 +17,12 @@ if TYPE_CHECKING:
 
 ARTIFACT = "model.skops"
 MANIFEST = "manifest.json"
-REQUIRED = ("numpy", "pandas", "scikit-learn", "skops")
+WRITTEN = frozenset({ARTIFACT, MANIFEST, "MLmodel", "python_env.yaml", "requirements.txt"})
+LEFT_BY_MLFLOW = frozenset({"registered_model_meta"})
 
 
-def write_model(folder: Path, fitted: Fitted, manifest: Manifest, logged: LoggedModel, run_id: str) -> None:
-    """Write everything that the model consists of. `MLmodel` comes last, so that its presence means completeness.
+def write_model(folder: Path, fitted: Fitted, manifest: Manifest, logged: LoggedModel, run_id: str) -> dict[str, str]:
+    """Write all that the model consists of, and return the SHA-256 of each file. `MLmodel` comes last.
 
     MLflow would find the requirements by importing the model in a process of its own, which takes seconds.
     """
@@ -57,11 +60,36 @@ def write_model(folder: Path, fitted: Fitted, manifest: Manifest, logged: Logged
         env={"virtualenv": "python_env.yaml"},
     )
     model.save(str(folder / "MLmodel"))
+    return digests(folder)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """The SHA-256 of each file in a folder, by name."""
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def strangers(stands: Iterable[str], expected: Collection[str]) -> list[str]:
+    """What stands in a model's folder and is not of it, and what should stand there and does not, in words.
+
+    Loading a model from a folder of this machine, MLflow leaves a note in it, which nothing here reads.
+    """
+    found = set(stands)
+    more = [f"{name} does not belong there" for name in sorted(found - WRITTEN - LEFT_BY_MLFLOW - set(expected))]
+    return more + [f"{name} is missing" for name in sorted(set(expected) - found)]
+
+
+def changed(found: Mapping[str, str], expected: Mapping[str, str]) -> list[str]:
+    """The files that are not those that were written, with both digests, in words."""
+    return [
+        f"{name} has SHA-256 {found[name]}, expected {sha256}"
+        for name, sha256 in sorted(expected.items())
+        if found[name] != sha256
+    ]
 
 
 def requirements(manifest: Manifest) -> str:
     """What has to be installed to load the model: the versions that made it, and this package."""
-    pinned = [f"{name}=={manifest.environment[name]}" for name in REQUIRED]
+    pinned = [f"{name}=={manifest.environment[name]}" for name in SERVING]
     return "\n".join([*pinned, "mlops-assets", ""])
 
 

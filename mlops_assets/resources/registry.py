@@ -15,9 +15,12 @@ import dagster as dg
 
 from mlops_assets import settings
 from mlops_assets.ml.registration import identity
+from mlops_assets.ml.seals import BrokenSealError, Statement, seal, voucher
+from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -26,12 +29,17 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.reign", "mlops.previous_champion"
+SEAL = "mlops.seal"
 LOGGED, MODEL_VERSIONS = "models:/", "mlflow.modelVersions"
 PATIENCE_SECONDS = 120
 
 
 class RegistryConflictError(dg.DagsterError):
     """The registry is not as it was when a decision was made, or does not hold what was just written."""
+
+
+class UnvouchedError(CorruptBytesError):
+    """Nobody whose signature counts vouches for a version."""
 
 
 class Version(Value):
@@ -56,16 +64,24 @@ class Registry(dg.ConfigurableResource):
 
     Registrations take turns by a lock under `root` (for a root on an object store: on this machine only), look again
     once they hold it, and look once more after writing. Who is champion is decided in the ledger.
+
+    With a key at `signing` a version is signed when it is registered; where `trusted` says whose signatures count, one
+    that is not signed is given to nobody.
     """
 
     root: str
     tracking_uri: str
+    signing: str = ""
+    trusted: str = ""
 
     def register(
         self, candidate: Candidate, tags: Mapping[str, str] | None = None, description: str | None = None
     ) -> Version:
-        """The version that holds `candidate`, made if there is none; the newest is challenger."""
-        model = candidate.model
+        """The version that holds `candidate`, made and signed if there is none; the newest is challenger.
+
+        Raises KeyUnavailableError before anything is written where only what is signed counts, and nothing can sign.
+        """
+        model, signer = candidate.model, self._signer()
         with self._turn(model):
             self._ensure_model(model)
             known = {version.candidate: version for version in self.versions(model)}
@@ -73,7 +89,25 @@ class Registry(dg.ConfigurableResource):
             newest = max([version.number, *(other.number for other in known.values())])
             self._set_alias(model, CHALLENGER, newest)
             self._link(candidate, version)
+            if signer is not None and SEAL not in version.tags:
+                return self.vouch(version, signer)
         return version
+
+    def vouch(self, version: Version, signer: SigningKey) -> Version:
+        """Sign what the registry says of a version."""
+        self._tag(version, SEAL, seal(_statement(version), signer))
+        return self.version(version.model, version.number)
+
+    def voucher(self, version: Version) -> str | None:
+        """Who signed a version; None without keys. Raises UnvouchedError where nobody did whose signature counts."""
+        try:
+            trust = self._keys.trust()
+            return voucher(version.tags.get(SEAL), _statement(version), trust) if trust else None
+        except (BrokenSealError, KeyUnavailableError) as error:
+            raise UnvouchedError(
+                f"{version.model} v{version.number} is not loaded: {error} docs/rollback.md says what each signature "
+                "protects from, and how a version is signed."
+            ) from error
 
     def crown(self, model: str, number: int, previous: int | None) -> None:
         """Put the alias champion on a version, and write on it which champion it is; done again it changes nothing.
@@ -108,7 +142,11 @@ class Registry(dg.ConfigurableResource):
         return tuple(sorted(found, key=lambda version: version.number))
 
     def candidate(self, version: Version) -> Candidate:
-        """The Candidate that a version holds. Raises CorruptBytesError when it is not the one that was registered."""
+        """The Candidate that a version holds: whatever is loaded goes through here.
+
+        Raises CorruptBytesError when it is not the one that was registered, or when it has to be signed and is not.
+        """
+        self.voucher(version)
         found = Candidate.model_validate_json(self._blobs.read(version.record))
         if identity(found) != version.candidate or found.model != version.model:
             raise CorruptBytesError(
@@ -130,6 +168,19 @@ class Registry(dg.ConfigurableResource):
         """Where a browser finds the model, or one version of it."""
         page = f"{settings.MLFLOW_UI.value()}/#/models/{model}"
         return page if number is None else f"{page}/versions/{number}"
+
+    def _signer(self) -> SigningKey | None:
+        signer = self._keys.signer()
+        if signer is None and self._keys.trust() is not None:
+            raise KeyUnavailableError(
+                f"{settings.TRUSTED_KEYS.name} says that only what is signed counts, and {settings.SIGNING_KEY.name} "
+                "names no key to sign with."
+            )
+        return signer
+
+    @property
+    def _keys(self) -> Keys:
+        return Keys(signing=self.signing, trusted=self.trusted)
 
     @property
     def _blobs(self) -> Blobs:
@@ -204,9 +255,16 @@ class Registry(dg.ConfigurableResource):
             client.set_logged_model_tags(model_id, {MODEL_VERSIONS: entry})
 
     def version(self, model: str, number: int) -> Version:
-        """One version of a model."""
+        """One version of a model. Raises RegistryConflictError where there is none."""
+        from mlflow import MlflowException
+
         with self._mlflow(f"give {model} v{number}") as client:
-            return _read(client.get_model_version(model, str(number)))
+            try:
+                return _read(client.get_model_version(model, str(number)))
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+        raise RegistryConflictError(f"{model} v{number} is not in MLflow's registry: it was deleted, or never there.")
 
     def _tag(self, version: Version, name: str, value: str) -> None:
         with self._mlflow(f"tag {version.model} v{version.number}") as client:
@@ -223,6 +281,11 @@ class Registry(dg.ConfigurableResource):
 
 def _logged_model(candidate: Candidate) -> str | None:
     return candidate.model_uri.removeprefix(LOGGED) if candidate.model_uri.startswith(LOGGED) else None
+
+
+def _statement(version: Version) -> Statement:
+    """What a signature of a version has to say."""
+    return Statement(model=version.model, version=version.number, candidate=version.candidate, record=version.record)
 
 
 def _read(entry: ModelVersion) -> Version:

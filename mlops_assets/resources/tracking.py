@@ -15,15 +15,15 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterExecutionInterruptedError
 
 from mlops_assets import settings
-from mlops_assets.ml.artifacts import load_model, trusted_types
+from mlops_assets.ml.artifacts import UnsafeModelError, load_model, trusted_types
 from mlops_assets.ml.importing import for_good
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate, Fitted, Manifest
@@ -58,6 +58,13 @@ class TrackedRun:
     url: str
 
 
+class Logged(NamedTuple):
+    """A model in MLflow, and the SHA-256 of each file of it."""
+
+    uri: str
+    files: dict[str, str]
+
+
 class Tracking(dg.ConfigurableResource):
     """MLflow at `tracking_uri`, one experiment a model; artifacts under `root` unless a server keeps them itself."""
 
@@ -83,8 +90,8 @@ class Tracking(dg.ConfigurableResource):
 
     def log_model(
         self, run: TrackedRun, spec: ModelSpec, fitted: Fitted, manifest: Manifest, metrics: Mapping[str, float]
-    ) -> str:
-        """Log parameters, metrics, manifest and model, and return the model's URI."""
+    ) -> Logged:
+        """Log parameters, metrics, manifest and model."""
         from mlops_assets.resources.mlmodel import MANIFEST, write_model
 
         params = {"estimator": spec.estimator.path, **spec.estimator.params, "seed": spec.seed}
@@ -95,9 +102,9 @@ class Tracking(dg.ConfigurableResource):
             logged = mlflow.tracking_client.create_logged_model(
                 run.experiment_id, name=spec.name, source_run_id=run.id, model_type=spec.task
             )
-            write_model(Path(folder), fitted, manifest, logged, run.id)
+            files = write_model(Path(folder), fitted, manifest, logged, run.id)
             self._publish(mlflow.tracking_client, run, logged.model_id, folder)
-        return f"models:/{logged.model_id}"
+        return Logged(f"models:/{logged.model_id}", files)
 
     def log_metrics(self, candidate: Candidate, metrics: Mapping[str, float]) -> None:
         """Add to the run of a candidate what was found out about it later."""
@@ -114,15 +121,30 @@ class Tracking(dg.ConfigurableResource):
         return load_model(self.artifact(candidate), candidate.model_sha256, trusted)
 
     def artifact(self, candidate: Candidate) -> bytes:
-        """The candidate's artifact as MLflow has it, unverified."""
-        from mlops_assets.resources.mlmodel import ARTIFACT
+        """The candidate's artifact. Raises UnsafeModelError where anything in its folder is not as it was stored.
 
+        What does not belong there is refused before anything is fetched, and nothing but the artifact is ever parsed.
+        """
+        from mlops_assets.resources.mlmodel import ARTIFACT, changed, digests, strangers
+
+        expected = candidate.files or {ARTIFACT: candidate.model_sha256}
         with self.asking(f"give {candidate.model_uri}"), tempfile.TemporaryDirectory() as folder:
-            from mlflow.artifacts import download_artifacts
+            from mlflow.artifacts import download_artifacts, list_artifacts
 
             logged = self.client.get_logged_model(candidate.model_uri.removeprefix("models:/"))
-            uri = f"{logged.artifact_location}/{ARTIFACT}"
-            return Path(download_artifacts(uri, dst_path=folder, tracking_uri=self.tracking_uri)).read_bytes()
+            there = list_artifacts(logged.artifact_location, tracking_uri=self.tracking_uri)
+            stands = [f"{PurePosixPath(each.path).name}{'/' if each.is_dir else ''}" for each in there]
+            if not (wrong := strangers(stands, expected)):
+                for name in expected:
+                    uri = f"{logged.artifact_location}/{name}"
+                    download_artifacts(uri, dst_path=folder, tracking_uri=self.tracking_uri)
+                wrong = changed(digests(Path(folder)), expected)
+            if wrong:
+                raise UnsafeModelError(
+                    f"{candidate.model_uri} of {candidate.model} is not as it was stored: {'; '.join(wrong)}. "
+                    "Nothing of it was loaded. Restore its folder from a backup, or train again."
+                )
+            return (Path(folder) / ARTIFACT).read_bytes()
 
     def fail(self, run_ids: list[str]) -> None:
         """Mark MLflow runs as failed, because the Dagster run that they belong to has failed."""

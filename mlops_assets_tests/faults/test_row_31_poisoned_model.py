@@ -68,22 +68,31 @@ def a_loader_of_its_own(folder, command):
 def code_beside_the_model(folder, command):
     (folder / "code").mkdir()
     (folder / "code" / "sitecustomize.py").write_text(f"import os\nos.system({command!r})\n")
-    (folder / "conftest.py").write_text(f"import os\nos.system({command!r})\n")
     flavours(folder, python_function={"code": "code"})
+
+
+def a_loader_in_the_description(folder, command):
+    flavours(folder, python_function={"loader_module": "os"})
 
 
 def requirements_from_somewhere(folder, command):
     (folder / "requirements.txt").write_text("innocent @ https://127.0.0.1:9/innocent-1.0.tar.gz\n")
 
 
-CORPUS = [
-    a_pickle,
-    a_cloudpickle,
-    skops_with_a_list_of_its_own,
-    a_loader_of_its_own,
-    code_beside_the_model,
-    requirements_from_somewhere,
-]
+def code_of_its_own(folder, command):
+    (folder / "conftest.py").write_text(f"import os\nos.system({command!r})\n")
+
+
+CORPUS = {
+    a_pickle: [ARTIFACT],
+    a_cloudpickle: [ARTIFACT, "MLmodel"],
+    skops_with_a_list_of_its_own: [ARTIFACT, "MLmodel"],
+    a_loader_of_its_own: ["code/"],
+    a_loader_in_the_description: ["MLmodel"],
+    code_beside_the_model: ["code/"],
+    code_of_its_own: ["conftest.py"],
+    requirements_from_somewhere: ["requirements.txt"],
+}
 RUN_BY_MLFLOW = [a_cloudpickle, skops_with_a_list_of_its_own, a_loader_of_its_own]
 
 
@@ -122,17 +131,14 @@ def poisonous(tracking, tmp_path):
 
 @pytest.mark.fault(31)
 @pytest.mark.parametrize("kind", CORPUS)
-def test_a_poisoned_model_is_refused_or_read_without_what_was_added(tracking, poisonous, kind, record_figure):
+def test_a_poisoned_model_is_refused_by_name_and_nothing_of_it_is_run(tracking, poisonous, kind, record_figure):
     made, poison, canary = poisonous
-    sound = tracking.artifact(made)
-    folder = poison(kind)
-    if (folder / ARTIFACT).read_bytes() == sound:
-        assert len(tracking.load(made).predict(rows(5))) == 5
-    else:
-        with pytest.raises(UnsafeModelError, match=f"expected {made.model_sha256}"):
-            tracking.load(made)
+    poison(kind)
+    with pytest.raises(UnsafeModelError, match="is not as it was stored") as refused:
+        tracking.load(made)
+    assert [name for name in CORPUS[kind] if name not in str(refused.value)] == []
     assert not canary.exists()
-    record_figure(format=kind.__name__, executions=0)
+    record_figure(format=kind.__name__, executions=0, refused=True)
 
 
 @pytest.mark.fault(31)

@@ -15,7 +15,7 @@ from mlops_assets.resources.registry import CHAMPION, Registry
 from mlops_assets.resources.tracking import Tracking
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import checks, failure, materialized, metadata, run, validate, validated
-from mlops_assets_tests.lifecycle.test_releasing import NOON, clock
+from mlops_assets_tests.lifecycle.test_releasing import NOON, clock, trusting
 from mlops_assets_tests.toy import Workshop
 
 NOBODY = "http://127.0.0.1:9"
@@ -267,7 +267,8 @@ def test_a_ledger_that_was_changed_fails_the_check_and_one_that_was_cut_releases
 
 def test_what_a_person_went_back_from_is_not_released_by_the_next_run(first):
     assert run(first).success
-    roll_back("toy", None, "grace", "Complaints", first.resources["ledger"], first.resources["registry"], clock)
+    ledger, registry = first.resources["ledger"], first.resources["registry"]
+    roll_back("toy", None, "grace", "Complaints", ledger, registry, clock, trusting)
     result = run(first, "evaluation_report", CHAMPION)
     assert result.success
     assert (record(first).version, first.resources["registry"].champion("toy").number) == (1, 1)

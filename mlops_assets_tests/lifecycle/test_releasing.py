@@ -4,8 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from mlops_assets.lifecycle.proving import UnfitError, proves
 from mlops_assets.lifecycle.releasing import LostError, Release, adopt, follow, release, restore, roll_back
 from mlops_assets.ml.ledger import champion, unconfirmed
+from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
@@ -41,6 +43,10 @@ def wish(version, judged_against=None):
 
 def away(registry):
     return Registry(root=registry.root, tracking_uri="http://127.0.0.1:9")
+
+
+def trusting(model, version, past):
+    """The proof of whoever believes that every version can serve."""
 
 
 def kinds(ledger):
@@ -136,11 +142,11 @@ def test_the_time_of_a_release_is_the_clocks(registry, ledger):
 def test_a_rollback_makes_the_champion_before_this_serve_again_and_is_on_record(registry, ledger):
     release(wish(1), ledger, registry, clock)
     release(wish(2, judged_against=1), ledger, registry, clock)
-    reign = roll_back("toy", None, "grace", "It got worse.", ledger, registry, clock)
+    reign = roll_back("toy", None, "grace", "It got worse.", ledger, registry, clock, trusting)
     assert (reign.version, reign.previous, reign.kind, reign.who) == (1, 2, "rolled_back", "grace")
     assert registry.champion("toy").number == 1
     assert registry.champion("toy").reign == 3
-    assert roll_back("toy", 2, "grace", "It did not.", ledger, registry, clock).version == 2
+    assert roll_back("toy", 2, "grace", "It did not.", ledger, registry, clock, trusting).version == 2
     assert kinds(ledger)[4:] == [("rolled_back", 1), ("confirmed", 1), ("rolled_back", 2), ("confirmed", 2)]
     with pytest.raises(LostError, match="judged against v1, and the champion is v2 now"):
         release(wish(3, judged_against=1), ledger, registry, clock)
@@ -150,13 +156,40 @@ def test_a_rollback_makes_the_champion_before_this_serve_again_and_is_on_record(
 def test_there_is_no_way_back_to_what_never_was_champion_or_is_it_now(registry, ledger, to):
     release(wish(1), ledger, registry, clock)
     with pytest.raises(RegistryConflictError, match=r"cannot go back to .*: its champion is v1, .* Those are: v1\."):
-        roll_back("toy", to, "ada", "x", ledger, registry, clock)
+        roll_back("toy", to, "ada", "x", ledger, registry, clock, trusting)
     assert kinds(ledger) == [("released", 1), ("confirmed", 1)]
 
 
 def test_a_rollback_whose_registry_is_away_is_not_begun(registry, ledger):
     release(wish(1), ledger, registry, clock)
     release(wish(2, judged_against=1), ledger, registry, clock)
+    root = registry.root
+    gone = away(registry)
+    prove = proves(gone, Tracking(root=root, tracking_uri=gone.tracking_uri), Blobs(root=root))
     with pytest.raises(TrackingUnavailableError):
-        roll_back("toy", None, "ada", "x", ledger, away(registry), clock)
+        roll_back("toy", None, "ada", "x", ledger, gone, clock, prove)
     assert champion(ledger.links(), "toy").version == registry.holder("toy") == 2
+    assert kinds(ledger)[4:] == []
+
+
+def test_what_cannot_serve_is_not_gone_back_to(registry, ledger):
+    def refusing(model, version, past):
+        raise UnfitError(f"{model} v{version}, after {len(past)} champions")
+
+    release(wish(1), ledger, registry, clock)
+    release(wish(2, judged_against=1), ledger, registry, clock)
+    with pytest.raises(UnfitError, match="toy v1, after 2 champions"):
+        roll_back("toy", None, "ada", "x", ledger, registry, clock, refusing)
+    assert champion(ledger.links(), "toy").version == registry.holder("toy") == 2
+    assert kinds(ledger)[4:] == []
+
+
+def test_a_release_while_the_way_back_was_looked_at_is_not_rolled_over(registry, ledger):
+    def slow(model, version, past):
+        release(wish(3, judged_against=2), ledger, registry, clock)
+
+    release(wish(1), ledger, registry, clock)
+    release(wish(2, judged_against=1), ledger, registry, clock)
+    with pytest.raises(RegistryConflictError, match="another champion while v1 was looked at: v3 by ada"):
+        roll_back("toy", None, "grace", "x", ledger, registry, clock, slow)
+    assert champion(ledger.links(), "toy").version == registry.holder("toy") == 3

@@ -84,6 +84,15 @@ def test_a_flipped_bit_of_the_signature_is_found(bit):
         ANA.person("approval", STATEMENT, forged)
 
 
+@pytest.mark.parametrize("bit", range(4))
+def test_a_flipped_bit_of_the_letter_that_ends_a_signature_is_found_too(bit):
+    *letters, last, end, ending = SIGNED.signature
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    text = "".join([*letters, alphabet[alphabet.index(last) ^ 1 << bit], end, ending])
+    with pytest.raises(ForgedSignatureError):
+        ANA.person("approval", STATEMENT, Signature(key=SIGNED.key, signature=text))
+
+
 @given(statement=st.recursive(st.integers() | st.text(), lambda of: st.lists(of) | st.dictionaries(st.text(), of)))
 def test_a_signature_is_of_one_statement_and_one_purpose(statement):
     signed = signer().sign("approval", statement)

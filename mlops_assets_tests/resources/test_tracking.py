@@ -163,10 +163,31 @@ def test_a_changed_artifact_is_refused(tracking, tmp_path):
         tracking.load(made)
 
 
-def test_a_lost_artifact_is_a_clear_error(tracking, tmp_path):
+def test_a_lost_artifact_is_named(tracking, tmp_path):
     made = logged(tracking)
     next(tmp_path.rglob("model.skops")).unlink()
-    with pytest.raises(TrackingUnavailableError, match=f"did not give {made.model_uri}"):
+    with pytest.raises(UnsafeModelError, match=f"{made.model_uri} of toy .*: model.skops is missing"):
+        tracking.load(made)
+
+
+@pytest.mark.parametrize("name", ["conftest.py", "code", "registered_model_meta.py"])
+def test_what_does_not_belong_to_a_model_is_named_and_nothing_is_loaded(tracking, tmp_path, name):
+    made = logged(tracking)
+    folder = next(tmp_path.rglob("model.skops")).parent
+    stranger = folder / name
+    stranger.mkdir() if name == "code" else stranger.write_text("")
+    if name == "code":
+        (stranger / "innocent.py").write_text("")
+    with pytest.raises(UnsafeModelError, match=rf"not as it was stored: {name}/? does not belong there\."):
+        tracking.load(made)
+
+
+def test_a_model_from_before_its_files_were_digested_is_held_to_the_digest_of_its_artifact(tracking, tmp_path):
+    made = logged(tracking).model_copy(update={"files": {}})
+    assert len(tracking.load(made).predict(rows(5))) == 5
+    folder = next(tmp_path.rglob("model.skops")).parent
+    (folder / "innocent.py").write_text("")
+    with pytest.raises(UnsafeModelError, match=r"innocent\.py does not belong there"):
         tracking.load(made)
 
 

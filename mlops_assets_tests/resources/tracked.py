@@ -40,11 +40,11 @@ def logged(tracking: Tracking, what: Trained | None = None, dagster_run_id: str 
     """The candidate that a training leaves behind."""
     spec, fitted, made_of = what or trained()
     with tracking.run("toy", dagster_run_id) as run:
-        uri = tracking.log_model(run, spec, fitted, made_of, {"fitted_rows": fitted.rows})
+        kept = tracking.log_model(run, spec, fitted, made_of, {"fitted_rows": fitted.rows})
     return Candidate(
         model="toy",
         mlflow_run_id=run.id,
-        model_uri=uri,
+        model_uri=kept.uri,
         model_sha256=fitted.sha256,
         manifest=made_of,
         inputs=tuple(fitted.inputs),
@@ -52,5 +52,6 @@ def logged(tracking: Tracking, what: Trained | None = None, dagster_run_id: str 
         importance={},
         reference="",
         reference_sample="",
+        files=kept.files,
         cpu_seconds=0,
     )

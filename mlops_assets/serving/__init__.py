@@ -1,0 +1,1 @@
+"""What runs where models serve: it imports what a model needs to be served, and nothing that only training needs."""
