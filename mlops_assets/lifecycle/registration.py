@@ -52,8 +52,7 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         if reason := refusal(trained_model, evaluation_report, spec):
             raise _refused(spec, reason, trained_model, evaluation_report)
         try:
-            tracking.artifact(trained_model)
-            record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry)
+            record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry, tracking)
             card = Maker(spec, records, tables, blobs, tracking).card(
                 registry.version(spec.name, record.version), trained_model, evaluation_report
             )
@@ -65,8 +64,6 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The registration of {spec.name} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
-        except (KeyUnavailableError, UnsafeModelError) as error:
-            raise dg.Failure(f"{spec.name} is not registered: {error}", allow_retries=False) from error
         return dg.MaterializeResult(
             value=record,
             data_version=dg.DataVersion(record.digest()),
@@ -77,11 +74,20 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
 
 
 def _register(
-    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, run_id: str, registry: Registry
+    spec: ModelSpec,
+    candidate: Candidate,
+    report: EvaluationReport,
+    run_id: str,
+    registry: Registry,
+    tracking: Tracking,
 ) -> RegisteredVersion:
-    """The candidate's version, made if there is none."""
+    """The candidate's version, made if there is none, while what is stored is what was trained."""
     tags = {**pictures.metric_tag(report), "dagster_run_id": run_id}
-    version = registry.register(candidate, tags, report.sentence)
+    try:
+        tracking.artifact(candidate)
+        version = registry.register(candidate, tags, report.sentence)
+    except (KeyUnavailableError, UnsafeModelError) as error:
+        raise dg.Failure(f"{spec.name} is not registered: {error}", allow_retries=False) from error
     return RegisteredVersion(
         model=spec.name,
         version=version.number,

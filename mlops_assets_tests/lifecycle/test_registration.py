@@ -8,6 +8,7 @@ from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.resources.registry import Registry
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run, validated
+from mlops_assets_tests.ml.test_signing import private_text, public_line
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -88,3 +89,29 @@ def test_versions_remember_the_metric_that_the_picture_over_versions_shows(works
     remembered = json.loads(versions(shop)[0].tags["mlops.metric"])
     judged = record(shop, EvaluationReport, "evaluation_report").metrics["mae"]
     assert remembered == {"metric": "mae", "value": judged.value, "low": judged.low, "high": judged.high}
+
+
+def test_a_candidate_whose_files_were_changed_after_training_is_not_registered(workshop):
+    shop = validated(workshop())
+    assert run(shop, "trained_model", "evaluation_report").success
+    [description] = shop.home.rglob("MLmodel")
+    description.write_text(description.read_text() + "loader_module: innocent")
+    said = failure(run(shop, "registered_version"))
+    assert "toy is not registered: models:/" in said
+    assert "MLmodel has SHA-256" in said
+    assert shop.resources["registry"].versions("toy") == ()
+
+
+def test_with_keys_a_version_is_signed_or_not_registered(workshop, tmp_path):
+    shop = validated(workshop())
+    (tmp_path / "people").write_text(f"training {public_line()}\n")
+    (tmp_path / "key").write_bytes(private_text())
+    (tmp_path / "key").chmod(0o600)
+    where = {"root": str(shop.home), "tracking_uri": shop.resources["tracking"].tracking_uri}
+    shop.resources["registry"] = Registry(**where, trusted=f"{tmp_path}/people")
+    assert "MLOPS_SIGNING_KEY names no key to sign with" in failure(run(shop))
+    assert shop.resources["registry"].versions("toy") == ()
+    shop.resources["registry"] = Registry(**where, trusted=f"{tmp_path}/people", signing=f"{tmp_path}/key")
+    assert run(shop, "registered_version", "champion").success
+    registry = shop.resources["registry"]
+    assert registry.voucher(registry.champion("toy")) == "training"
