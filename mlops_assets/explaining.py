@@ -24,7 +24,13 @@ def explain(prediction: str, *, with_data: bool = True) -> Explanation:
 
 def stored_here() -> Stored:
     """What is kept where the environment says."""
-    return Stored(settings.home(), settings.ledger(), settings.ledger_anchors(), settings.tracking_uri())
+    return Stored(
+        settings.home(),
+        settings.ledger(),
+        settings.ledger_anchors(),
+        settings.tracking_uri(),
+        settings.trusted_keys(),
+    )
 
 
 def lines(found: Explanation) -> Iterator[str]:

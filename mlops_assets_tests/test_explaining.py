@@ -16,6 +16,9 @@ from typer.testing import CliRunner
 from mlops_assets import settings
 from mlops_assets.cli import app
 from mlops_assets.explaining import explain
+from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.common import utc_now
+from mlops_assets.ml.approvals import APPROVAL, signed_by_person
 from mlops_assets.ml.ledger import champion
 from mlops_assets.ml.performance import PredictedPartition
 from mlops_assets.ml.prediction_id import NoPredictionError
@@ -23,6 +26,7 @@ from mlops_assets.ml.proof import LINKS, Explanation
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import toy
+from mlops_assets_tests.approving import PEOPLE, RULE, public_key, signing_key, trusting
 from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.lifecycle.stages import metadata
 from mlops_assets_tests.toy import Workshop
@@ -31,23 +35,41 @@ MONTHS, APRIL = toy.MONTHS[:3], toy.MONTHS[3]
 PREPARED = ("raw_data", "quarantined_rows", "validated_features")
 TRAINED = ("trained_model", "evaluation_report", "registered_version", "champion")
 SEVENTH = "toy:2024-04-01:7@v1"
+RIDGE = {"path": "sklearn.linear_model.Ridge"}
 
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory) -> Iterator[Workshop]:
-    """Three months learned from and released, and April predicted by that version."""
+    """Three months learned from, released by the signed approval of ana, and April predicted by that version."""
     folder = tmp_path_factory.mktemp("explained")
     with instance_at(folder) as instance, pytest.MonkeyPatch.context() as patch:
         for setting in (settings.LEDGER, settings.LEDGER_ANCHORS, settings.TRACKING_URI):
             patch.delenv(setting.name, raising=False)
         patch.setenv(settings.HOME.name, str(folder / "home"))
         patch.setenv("COLUMNS", "200")
-        opened = Workshop(folder / "home", instance, {"estimator": {"path": "sklearn.linear_model.Ridge"}, "gates": []})
+        keys = trusting(folder / "people", *PEOPLE)
+        patch.setenv(settings.TRUSTED_KEYS.name, keys.trusted)
+        opened = Workshop(folder / "home", instance, {"estimator": RIDGE, "gates": [], "release": RULE})
+        opened.resources["keys"] = keys
         for month in (*MONTHS, APRIL):
             toy.deliver(opened.landing, month)
         assert opened.run(MONTHS, (*PREPARED, *TRAINED)).success
+        approve(opened)
         opened.first = metadata(opened.run([APRIL], (*PREPARED, "predictions")), "predictions")["first_prediction"]
         yield opened
+
+
+def approve(shop) -> None:
+    """Let the version serve, as ana."""
+    wired = {name: shop.resources[name] for name in ("ledger", "registry", "records", "blobs", "keys")}
+    desk = Desk(spec=shop.spec, clock=utc_now, **wired)
+
+    def signed(entry):
+        entry = entry.model_copy(update={"via": "key"})
+        return entry.model_copy(update=signing_key("ana").sign(APPROVAL, signed_by_person(entry)).model_dump())
+
+    desk.answer("approved", 1, "ana", "I read the page.", signed)
+    assert desk.settle().version == 1
 
 
 def record(shop, kind, asset, partition="latest"):
@@ -100,7 +122,9 @@ def test_a_whole_chain_leads_from_the_score_to_raw_bytes_code_and_lock(shop):
     assert all(Path(file).exists() for file in files)
     told = {step.link: step.says for step in found.steps}
     assert "v1 was released" in told["release"]
-    assert "by run " in told["release"]
+    assert "UTC by ana. " in told["release"]
+    assert "and ana did (signatures verified)" in told["approval"]
+    assert "by ana, until" in told["approval"]
     assert "learned from 2024-01-01 and 2024-02-01, judged on 2024-03-01" in told["manifest"]
     assert "mae" in told["report"]
 
@@ -224,21 +248,43 @@ def forged(path: Path, statement: str, *values: str) -> None:
 def test_a_changed_entry_of_the_ledger_breaks_the_release(shop):
     path = shop.home / "ledger.db"
     with changed(path, path.read_bytes()):
-        forged(path, "UPDATE mlops_ledger SET payload = replace(payload, 'run ', 'ada ') WHERE sequence = 1")
+        forged(path, "UPDATE mlops_ledger SET payload = replace(payload, 'ana', 'eve') WHERE sequence = 2")
         found = explain(SEVENTH)
         status, said = type_in(SEVENTH)
     assert found.broken.link == "release"
-    assert f"{path} is broken: entry 1 is not what was written" in found.broken.broken
-    assert (status, "entry 1 is not what was written" in said) == (1, True)
+    assert f"{path} is broken: entry 2 is not what was written" in found.broken.broken
+    assert (status, "entry 2 is not what was written" in said) == (1, True)
 
 
 def test_a_ledger_that_was_cut_off_is_found_by_its_anchors(shop):
     path = shop.home / "ledger.db"
     with changed(path, path.read_bytes()):
-        forged(path, "DELETE FROM mlops_ledger WHERE sequence = 2")
+        forged(path, "DELETE FROM mlops_ledger WHERE sequence = 4")
         found = explain(SEVENTH)
     assert found.broken.link == "release"
     assert "the ledger ends before it" in found.broken.broken
+
+
+def test_an_approval_by_a_key_that_is_not_trusted_or_was_revoked_is_none(shop, monkeypatch, tmp_path):
+    assert trusting(tmp_path / "others", "ben").trusted
+    monkeypatch.setenv(settings.TRUSTED_KEYS.name, str(tmp_path / "others"))
+    found = explain(SEVENTH)
+    assert found.broken.link == "approval"
+    assert "holds 0 of the 1 approvals that the policy asks for: the key SHA256:" in found.broken.broken
+    (tmp_path / "people").write_text(f"@revoked ana {public_key('ana')}")
+    monkeypatch.setenv(settings.TRUSTED_KEYS.name, str(tmp_path / "people"))
+    assert "of ana was revoked" in explain(SEVENTH).broken.broken
+
+
+def test_without_trusted_keys_it_is_said_that_no_signature_was_verified(shop, monkeypatch):
+    monkeypatch.setenv(settings.TRUSTED_KEYS.name, "")
+    assert any("signatures not verified: no trusted keys" in step.says for step in explain(SEVENTH).steps)
+
+
+def test_keys_that_cannot_be_read_are_said(shop, monkeypatch):
+    monkeypatch.setenv(settings.TRUSTED_KEYS.name, "/nowhere/keys")
+    status, said = type_in(SEVENTH)
+    assert (status, "/nowhere/keys" in said) == (2, True)
 
 
 def test_no_ledger_at_all_is_said(shop, monkeypatch):
@@ -290,7 +336,8 @@ def test_json_says_all_of_it(shop):
     assert all(len(sha256) == 64 for step in found["steps"] for sha256 in step["files"].values())
 
 
-def test_explaining_imports_neither_dagster_nor_pandas(shop):
+def test_explaining_imports_neither_dagster_nor_pandas(shop, monkeypatch):
+    monkeypatch.setenv(settings.TRUSTED_KEYS.name, "")
     program = (
         "import sys; from mlops_assets.explaining import explain; "
         f"assert explain({SEVENTH!r}).broken is None; print(*sorted(sys.modules))"

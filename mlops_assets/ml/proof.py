@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pydantic import Field
 
 from mlops_assets.ml.ledger import Anchor, Link
+from mlops_assets.ml.signing import Trust
 from mlops_assets.ml.spec import Value
 
 LINKS = ("prediction", "row", "release", "approval", "report", "manifest", "model", "data", "code", "lock")
@@ -84,6 +85,10 @@ class Kept(Protocol):
 
     def artifact(self, candidate: Mapping[str, Any]) -> tuple[str, bytes]:
         """Where the fitted model of a candidate is, and its bytes."""
+        ...
+
+    def trust(self) -> Trust | None:
+        """Whose signatures count, None where that is not configured."""
         ...
 
     def ledger(self) -> tuple[str, Sequence[Link], Sequence[Anchor]]:

@@ -13,12 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any
 from zipfile import BadZipFile
 
+from mlops_assets.ml.approvals import answers, objection
 from mlops_assets.ml.code import UNLOCKED, code_path, digest_of_archive
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns, verify
 from mlops_assets.ml.prediction_id import PINNED, NoPredictionError, PredictionId
 from mlops_assets.ml.proof import LINKS, BrokenLinkError, Explanation, Kept, Step
-from mlops_assets.ml.spec import digest_of
+from mlops_assets.ml.spec import ReleaseRule, digest_of
 from mlops_assets.ml.stored_rows import place_of, scores_at
+
+SPOKEN = frozenset({"approved", "refused", "waived", "reproduced"})
 
 
 @dataclass
@@ -120,12 +123,30 @@ class Proof:
 
     def _approval(self) -> Step:
         """What people said of the version before it was released, and the policy that it was released by."""
-        policy = self._of_evidence("policy")
+        rule = ReleaseRule.model_validate(self._of_evidence("policy").get("release") or {})
         said = [link for link in self.links if self._concerns(link)]
-        mode = (policy.get("release") or {}).get("mode", "automatic")
-        told = [_told(link) for link in said if link.entry.kind in {"approved", "refused", "waived", "reproduced"}]
-        says = f"Released by policy: {mode}. {' '.join(told) or 'Nobody was asked, and no gate was waived.'}"
+        told = [_told(link) for link in said if link.entry.kind in SPOKEN]
+        by = self._approvers(rule) if rule.mode == "approval" else "By policy nobody had to be asked."
+        says = " ".join([by, *told] if told else [by, "No gate was waived."])
         return Step(link="approval", says=says, files=self._evidence_file("policy"))
+
+    def _approvers(self, rule: ReleaseRule) -> str:
+        """Who approved, and how that is known. Raises BrokenLinkError where fewer did than the policy asks for."""
+        where, trust = self.kept.ledger()[0], self.kept.trust()
+        entry = self.release.entry if self.release else None
+        asked = next((link for link in self.links if entry and link.sequence == entry.answers), None)
+        if entry is None or asked is None or asked.entry.kind != "asked" or asked.entry.evidence != entry.evidence:
+            raise BrokenLinkError(where, "released it by approval, and holds no question with the same evidence.")
+        found = [each for each in answers(self.links, asked) if each.kind == "approved" and each.when <= entry.when]
+        objections = [objection(each, asked, rule, trust) for each in found]
+        people = dict.fromkeys(each.who for each, wrong in zip(found, objections, strict=True) if wrong is None)
+        if len(people) < rule.approvals_needed:
+            why = " ".join(filter(None, objections)) or "there are no others."
+            raise BrokenLinkError(
+                where, f"holds {len(people)} of the {rule.approvals_needed} approvals that the policy asks for: {why}"
+            )
+        checked = "signatures verified" if trust else "signatures not verified: no trusted keys are configured"
+        return f"By policy people had to say yes, and {' and '.join(people)} did ({checked})."
 
     def _report(self) -> Step:
         """The report that it was released on."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlops_assets.ml.ledger import Anchor, Link
+from mlops_assets.ml.signing import Trust
 from mlops_assets.resources.places import blob_path, filesystem
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Stored:
     ledger_uri: str
     anchors: str
     tracking_uri: str
+    trusted_keys: str = ""
 
     def where(self, path: str) -> str:
         """The path as a person finds it."""
@@ -83,6 +85,17 @@ class Stored:
         from mlops_assets.resources.ledger import Ledger
 
         return self.ledger_uri, Ledger(uri=self.ledger_uri, anchors=self.anchors).links(), anchors_in(self.anchors)
+
+    def trust(self) -> Trust | None:
+        """Whose signatures count, None where that is not configured."""
+        if not self.trusted_keys:
+            return None
+        from mlops_assets.resources.keys import Keys, KeyUnavailableError
+
+        try:
+            return Keys(trusted=self.trusted_keys).trust()
+        except KeyUnavailableError as error:
+            raise UnreadableError(str(error)) from error
 
     @cached_property
     def _filesystem(self) -> tuple[FileSystem, str]:
