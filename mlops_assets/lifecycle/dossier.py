@@ -129,7 +129,7 @@ class Dossier:
         if reign and reign.version == card.version:
             return f"It has been champion since {reign.since:%Y-%m-%d %H:%M} UTC, released by {reign.who}.", True
         if asked:
-            return asked.sentence, asked.state in {"approved", "over"}
+            return asked.sentence.partition(" `")[0], asked.state in {"approved", "over"}
         if self.spec.release.mode == "approval":
             return "By policy people have to say yes, and nobody has been asked about it yet.", False
         return "Nobody is asked: by policy the rules decide alone.", True

@@ -321,7 +321,7 @@ def _data(card: Card) -> Chapter:
         )
         for part in card.parts
     )
-    return Chapter(title="Data", says=tuple(says), tables=(Table(columns=columns, rows=rows, numeric=4),))
+    return Chapter(title="Data", says=tuple(says), tables=(Table(columns=columns, rows=rows, numeric=2),))
 
 
 def _method(card: Card) -> Chapter:
@@ -357,14 +357,14 @@ def people(said: Sequence[Said]) -> Chapter:
             each.what,
             each.who,
             each.why,
+            each.known_by,
             f"{each.when:%Y-%m-%d %H:%M}",
             f"{each.expires:%Y-%m-%d %H:%M}" if each.expires else "",
-            each.known_by,
         )
         for each in said
     )
-    columns = ("entry", "what", "who", "why", "when (UTC)", "holds until", "known by")
-    return Chapter(title=title, tables=(Table(columns=columns, rows=rows, numeric=len(columns)),))
+    columns = ("entry", "what", "who", "why", "known by", "when (UTC)", "holds until")
+    return Chapter(title=title, tables=(Table(columns=columns, rows=rows, numeric=5),))
 
 
 def _facts(facts: Sequence[tuple[str, str]]) -> Table:

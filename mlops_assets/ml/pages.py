@@ -39,6 +39,7 @@ td{overflow-wrap:break-word}section>:last-child{margin-bottom:0}
 @media print{:root{color-scheme:light;--ink:#000;--muted:#444;--line:#bbb;--page:#fff;--card:#fff}
 body{font-size:10.5pt}main{max-width:none;padding:0}nav{display:none}
 section,.boxes>div{border-radius:0;overflow:visible;padding:10px 0;border-width:1px 0 0}
+.boxes{grid-template-columns:repeat(4,1fr)}.boxes>div{padding-left:10px}svg{max-width:125mm}
 h2{break-after:avoid}tr,svg,pre,.boxes>div,.flow li{break-inside:avoid}table{font-size:9pt}th,td{padding:3px 6px}}
 """
 

@@ -18,7 +18,7 @@ from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.pages import Html, boxes, command, flow, links, page, section, table
 from mlops_assets.ml.spec import Value
 
-BARS = 10
+BARS, NAMED = 10, 3
 ELSEWHERE = {"Metrics", "Gates", "Slices", "Waivers, approvals and refusals"}
 
 
@@ -81,9 +81,16 @@ def _glance(case: Case) -> Iterator[tuple[str, str, bool | None]]:
     beside = {"better": True, "worse": False, "undecided": None}
     told = f"{against.verdict}: gain {against.gain}" if against else str(report.champion_absent)
     yield "Against the champion", told, beside[against.verdict] if against else None
-    still = drift.verdict != "drifted" if drift else None
-    yield "Drift of what judged it", drift.verdict if drift else "not known", still
+    yield "Drift of what judged it", *_stillness(drift)
     yield "Missing", "nothing" if case.complete else "an answer of people", case.complete
+
+
+def _stillness(drift: DriftReport | None) -> tuple[str, bool | None]:
+    """The verdict with what moved, and whether that is good news."""
+    if drift is None:
+        return "not known", None
+    moved = f": {', '.join(drift.moved[:NAMED])} moved" if drift.moved else ""
+    return f"{drift.verdict}{moved}", {"stable": True, "watch": None, "drifted": False}[drift.verdict]
 
 
 def _binding(case: Case) -> str:

@@ -123,8 +123,8 @@ def test_what_people_said_is_told_with_until_when_it_holds_and_by_which_key():
     signed = said(kind="refused", candidate="c" * 64, via="key", key="SHA256:abc", signature="x")
     found = said_of([waiver, signed], "toy", 2, "c" * 64)
     rows = chapter(card(said=found), "Waivers").tables[0].rows
-    assert rows[0][1:] == ("waived skill", "ada", "By hand.", "2024-04-01 12:00", "2024-04-08 12:00", "")
-    assert (rows[1][1], rows[1][-1]) == ("refused", "key SHA256:abc")
+    assert rows[0][1:] == ("waived skill", "ada", "By hand.", "", "2024-04-01 12:00", "2024-04-08 12:00")
+    assert (rows[1][1], rows[1][4]) == ("refused", "key SHA256:abc")
 
 
 def test_what_was_said_of_another_version_model_or_candidate_is_not_told():
