@@ -5,14 +5,20 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import io
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
+from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 
 from mlops_assets.ml.spec import ModelSpec, digest_of
 
 UNLOCKED = "unlocked"
+UNREADABLE = (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error)
+
+
+class BadArchiveError(ValueError):
+    """Bytes that are no archive of source, or none any more."""
 
 
 def code_version(declared: Any, modules: Iterable[str] = ()) -> str:
@@ -46,10 +52,13 @@ def archive(files: Mapping[str, Path]) -> bytes:
 
 
 def digest_of_archive(content: bytes) -> str:
-    """What `digest_of_files` said of the files in an archive. Raises BadZipFile where the bytes are none any more."""
-    with ZipFile(io.BytesIO(content)) as packed:
-        names = packed.namelist()
-        return digest_of({name: hashlib.sha256(packed.read(name)).hexdigest() for name in names})
+    """What `digest_of_files` said of the files in an archive. Raises BadArchiveError where the bytes are none."""
+    try:
+        with ZipFile(io.BytesIO(content)) as packed:
+            names = packed.namelist()
+            return digest_of({name: hashlib.sha256(packed.read(name)).hexdigest() for name in names})
+    except UNREADABLE as error:
+        raise BadArchiveError(f"{type(error).__name__}: {error}") from error
 
 
 def source_file(module: str) -> Path:

@@ -11,10 +11,9 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zipfile import BadZipFile
 
 from mlops_assets.ml.approvals import answers, objection
-from mlops_assets.ml.code import UNLOCKED, code_path, digest_of_archive
+from mlops_assets.ml.code import UNLOCKED, BadArchiveError, code_path, digest_of_archive
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns, verify
 from mlops_assets.ml.prediction_id import PINNED, NoPredictionError, PredictionId
 from mlops_assets.ml.proof import LINKS, BrokenLinkError, Explanation, Kept, Step
@@ -200,7 +199,7 @@ class Proof:
         path = code_path(expected)
         try:
             found = digest_of_archive(self._bytes(path))
-        except (BadZipFile, ValueError, KeyError, EOFError) as error:
+        except BadArchiveError as error:
             raise BrokenLinkError(self.kept.where(path), f"is no archive of source any more: {error}.") from error
         if found != expected:
             raise BrokenLinkError(self.kept.where(path), f"holds code {found}, expected {expected}.")

@@ -1,10 +1,23 @@
 """The digest of code: it changes with any byte of a named source, and with nothing else; nothing is run for it."""
 
 import sys
+from functools import cache
+from io import BytesIO
+from zipfile import ZipFile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlops_assets.ml.code import code_version, digest_of_files, own_modules, source_file
+from mlops_assets.ml.code import (
+    BadArchiveError,
+    archive,
+    code_version,
+    digest_of_archive,
+    digest_of_files,
+    own_modules,
+    source_file,
+)
 from mlops_assets_tests import toy
 
 
@@ -56,3 +69,38 @@ def test_a_models_own_modules_are_its_contracts_and_its_functions():
         "mlops_assets_tests.toy",
         "mlops_assets_tests.ml.test_features",
     ]
+
+
+@cache
+def archived() -> tuple[bytes, str]:
+    files = {name: source_file(f"mlops_assets.ml.{name}") for name in ("code", "spec", "uris")}
+    return archive(files), digest_of_files(files)
+
+
+def unpacked(content: bytes) -> dict[str, bytes]:
+    with ZipFile(BytesIO(content)) as packed:
+        return {name: packed.read(name) for name in packed.namelist()}
+
+
+def test_an_archive_is_proven_to_hold_the_files_of_a_digest():
+    content, digest = archived()
+    assert digest_of_archive(content) == digest
+    assert ZipFile(BytesIO(content)).read("code") == source_file("mlops_assets.ml.code").read_bytes()
+
+
+@given(st.integers(0, 8 * len(archived()[0]) - 1))
+def test_a_flipped_bit_anywhere_in_an_archive_changes_no_source_unseen(place):
+    content, digest = archived()
+    flipped = bytearray(content)
+    flipped[place // 8] ^= 1 << place % 8
+    try:
+        found = digest_of_archive(bytes(flipped))
+    except BadArchiveError:
+        return
+    assert (found == digest) == (unpacked(bytes(flipped)) == unpacked(content))
+
+
+@pytest.mark.parametrize("content", [b"", b"no zip", b"PK\x05\x06" + b"\xff" * 18])
+def test_what_is_no_archive_is_said_to_be_none(content):
+    with pytest.raises(BadArchiveError):
+        digest_of_archive(content)
