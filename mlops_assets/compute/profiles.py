@@ -123,6 +123,12 @@ def op_tags(profile: str) -> dict[str, Any]:
     return {"dagster-k8s/config": _catalog().render(profile, provider), "mlops/compute": profile}
 
 
+def devices(profile: str | None) -> int:
+    """How many accelerators a step of this profile holds for as long as it runs."""
+    found = _catalog().profiles[profile].accelerator if profile else None
+    return found.count if found else 0
+
+
 @cache
 def _catalog() -> Catalog:
     import yaml

@@ -3,12 +3,13 @@
 import io
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import dagster as dg
 import pandas as pd
 from dagster_shared.record import replace
 
+from mlops_assets.compute.profiles import devices
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.labelled import DRIFT, LABELS, learnable, rows_with_target
@@ -59,6 +60,13 @@ FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "go
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
 
 
+class Spent(NamedTuple):
+    """The CPU seconds of a training, and the seconds of the accelerators that its step holds, busy or not."""
+
+    cpu: float
+    gpu: float
+
+
 def training(spec: ModelSpec) -> dg.Definitions:
     """The candidate, learned from all validated partitions in the window but the newest, which judge it."""
 
@@ -89,9 +97,9 @@ def training(spec: ModelSpec) -> dg.Definitions:
             offered = splits(known.parts, spec, known.left_out)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
-                choice, fitted, seconds = _fit(spec, offered, known.labels, tables)
+                choice, fitted, spent = _fit(spec, offered, known.labels, tables)
                 made_of = manifest(spec, choice.parts, known.labels, known.left_out)
-                candidate = _keep(spec, made_of, fitted, seconds, run, blobs, tracking)
+                candidate = _keep(spec, made_of, fitted, spent, run, blobs, tracking)
         except TrackingUnavailableError as error:
             raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
         except (TrainingError, LeakError, UnsafeModelError) as error:
@@ -126,9 +134,9 @@ def _code_version(spec: ModelSpec) -> str:
 
 def _fit(
     spec: ModelSpec, offered: Sequence[Split], labels: Mapping[str, LabelledPartition], tables: Tables
-) -> tuple[Choice, Fitted, float]:
-    """The choice of a window, the model fitted on it, and the CPU seconds of both, from the columns that are needed."""
-    started = time.process_time()
+) -> tuple[Choice, Fitted, Spent]:
+    """The choice of a window, the model fitted on it, and what both took, from the columns that are needed."""
+    started, began = time.process_time(), time.monotonic()
     contract = load_contract(spec.contract)
     given = needed_inputs(spec, inputs(contract, spec))
 
@@ -137,21 +145,22 @@ def _fit(
 
     choice = choose(offered, spec, given, lambda parts: read(parts, spec.time.name))
     fitted = fit(read(choice.parts.fitted), spec, given, pii_columns(contract))
-    return choice, fitted, time.process_time() - started
+    held = devices(spec.compute.get("training")) * (time.monotonic() - began)
+    return choice, fitted, Spent(time.process_time() - started, held)
 
 
 def _keep(
     spec: ModelSpec,
     made_of: Manifest,
     fitted: Fitted,
-    seconds: float,
+    spent: Spent,
     run: TrackedRun,
     blobs: Blobs,
     tracking: Tracking,
 ) -> Candidate:
     """Log the model and store what it is judged against later. A model that MLflow does not take is not lost."""
     partitions = len(made_of.fitted_partitions)
-    figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": seconds}
+    figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": spent.cpu}
     try:
         logged = tracking.log_model(run, spec, fitted, made_of, figures)
     except TrackingUnavailableError as error:
@@ -180,7 +189,8 @@ def _keep(
         reference_sample=blobs.put_bytes(_parquet(fitted.sample)),
         files=logged.files,
         golden=blobs.put_bytes(golden.model_dump_json().encode()),
-        cpu_seconds=seconds,
+        cpu_seconds=spent.cpu,
+        gpu_seconds=spent.gpu,
     )
 
 
@@ -209,6 +219,7 @@ def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[
         "model_sha256": candidate.model_sha256,
         "model_bytes": len(fitted.content),
         "fit_cpu_seconds": candidate.cpu_seconds,
+        **({"fit_gpu_seconds": candidate.gpu_seconds} if candidate.gpu_seconds else {}),
         "manifest": dg.MetadataValue.json(made_of.model_dump(mode="json")),
     }
 

@@ -49,6 +49,7 @@ class Learned:
             gain=report.champion.gain if report.champion else None,
             became_champion=self.champion == candidate.mlflow_run_id,
             cpu_seconds=candidate.cpu_seconds,
+            gpu_seconds=candidate.gpu_seconds,
             candidate=candidate.mlflow_run_id,
             baseline=report.baseline[report.metric].value if report.metric in report.baseline else None,
         )

@@ -316,7 +316,10 @@ def _key(table: pa.Table, column: pandera.Column, spec: ModelSpec) -> Cells:
 
 
 def _label(cells: pa.ChunkedArray, spec: ModelSpec) -> Cells:
-    """The cells of the target: numbers in a regression, else whole numbers, true and false, or text as delivered."""
+    """The cells of the target: numbers in a regression, else whole numbers, true and false, or text as delivered.
+
+    Text of which most are whole numbers is meant to be numbers: the others are broken.
+    """
     import pandera.pandas as pandera
     import pyarrow as pa
 
@@ -324,7 +327,16 @@ def _label(cells: pa.ChunkedArray, spec: ModelSpec) -> Cells:
     whole = pa.types.is_integer(cells.type) or pa.types.is_floating(cells.type)
     kind = "integer" if whole else "boolean" if pa.types.is_boolean(cells.type) else "text"
     kind = "number" if spec.task == "regression" else kind
-    return convert(cells, pandera.Column(kinds[kind], nullable=True, name=spec.target), spec.time.timezone)
+
+    def read(kind: str) -> Cells:
+        column = pandera.Column(kinds[kind], nullable=True, name=spec.target)
+        return convert(cells, column, spec.time.timezone)
+
+    if kind != "text":
+        return read(kind)
+    numbers = read("integer")
+    broken = np.logical_or.reduce(list(numbers.broken.values()))
+    return numbers if 2 * broken.sum() < len(cells) - cells.null_count else read("text")
 
 
 def _known(table: pa.Table, arrived: datetime, spec: ModelSpec) -> Cells:

@@ -81,6 +81,7 @@ class Candidate(Value):
     `model_sha256` is the digest of the stored artifact: equal models have equal artifacts. `files` are the digests of
     all that lies in the model's folder, by name. `reference`, `reference_sample` and `golden` are blobs: the training
     Profile as JSON, a bounded sample of rows as Parquet, and the Golden that every load is held to.
+    `gpu_seconds` are those of the devices that the declared compute profile holds while it is fitted.
     """
 
     model: str
@@ -97,6 +98,7 @@ class Candidate(Value):
     files: dict[str, str] = Field(default_factory=dict)
     golden: str | None = None
     cpu_seconds: float
+    gpu_seconds: float = 0.0
 
 
 class Split(NamedTuple):
@@ -322,7 +324,17 @@ def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
         try:
             return pipeline(spec).fit(rows, target)
         except ValueError as error:
-            raise TrainingError(f"{spec.name}: the pipeline cannot be fitted: {error}") from error
+            said = f"{spec.name}: the pipeline cannot be fitted: {error}.{_without_values(rows)}"
+            raise TrainingError(said) from error
+
+
+def _without_values(rows: pd.DataFrame) -> str:
+    """The columns that may have stopped an estimator, as nothing is in them."""
+    empty = [name for name in rows.columns if rows[name].isna().all()]
+    if not empty:
+        return ""
+    named = ", ".join(map(repr, empty))
+    return f" No value in all {len(rows):,} learned rows: {named}. Name it in exclude, or widen training.window."
 
 
 def _tried(parts: Split, spec: ModelSpec, inputs: Sequence[str], read: Reader) -> float:

@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_assets.compute import names, op_tags
-from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile
+from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile, devices
 
 SMALL = {"cpu": "1", "memory": "8Gi", "max_runtime": "1h"}
 
@@ -30,6 +30,11 @@ def job(profile: str):
         DagsterK8sJobConfig(job_image="image", dagster_home="/home"), ["step"], "step", user_defined_k8s_config=config
     )
     return made.to_dict()
+
+
+@pytest.mark.parametrize(("profile", "count"), [(None, 0), ("cpu-large", 0), ("gpu", 1), ("gpu-4x", 4), ("gpu-mig", 1)])
+def test_a_profile_holds_as_many_devices_as_it_asks_for(profile, count):
+    assert devices(profile) == count
 
 
 def test_a_gpu_is_whole_and_asked_for_exactly():

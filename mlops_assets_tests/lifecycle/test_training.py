@@ -89,6 +89,7 @@ def test_trained_twice_it_is_the_same_model_in_two_runs(workshop):
     assert train(shop).success
     second = candidate(shop)
     same = {"mlflow_run_id", "model_uri", "cpu_seconds"}
+    assert first.gpu_seconds == second.gpu_seconds == 0.0
     assert first.model_dump(exclude=same) == second.model_dump(exclude=same)
     assert first.mlflow_run_id != second.mlflow_run_id
 
@@ -199,6 +200,15 @@ def test_the_step_asks_for_the_compute_profile_that_is_declared():
     assert asset.op.tags["mlops/compute"] == "cpu-large"
     (plain,) = training(toy.spec("/nowhere")).assets
     assert "dagster-k8s/config" not in plain.op.tags
+
+
+def test_a_training_says_for_how_long_it_held_the_devices_of_its_profile(workshop):
+    shop = validated(workshop(estimator=QUICK, compute={"training": "gpu-4x"}))
+    result = train(shop)
+    assert result.success
+    held = candidate(shop).gpu_seconds
+    assert held > 0
+    assert metadata(result, "trained_model")["fit_gpu_seconds"] == held
 
 
 def test_every_asset_of_a_model_tells_mlflow_when_it_fails(workshop):

@@ -59,10 +59,10 @@ def test_how_good_it_was_comes_with_how_much_is_known():
 
 @pytest.mark.parametrize("became", [True, False])
 def test_a_training_is_known_by_what_it_cost_and_how_it_did(became):
-    candidate = evidence.candidate(cpu_seconds=2.5)
+    candidate = evidence.candidate(cpu_seconds=2.5, gpu_seconds=4.0)
     report = evidence.report(candidate, champion=evidence.comparison(0.5))
     found = Learned(candidate, report, "run-1" if became else "run-0").facts()
-    assert (found.partition, found.fitted, found.cpu_seconds) == ("2024-03-01", 2, 2.5)
+    assert (found.partition, found.fitted, found.cpu_seconds, found.gpu_seconds) == ("2024-03-01", 2, 2.5, 4.0)
     assert (found.gain.value, found.holdout.value, found.became_champion) == (0.5, 3.0, became)
 
 

@@ -188,6 +188,22 @@ def test_labels_have_the_type_that_the_task_asks_for(task, values, expected):
     assert target.isna().tolist() == [False, False, True]
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass"])
+def test_a_label_that_is_no_number_among_numbers_is_set_aside_and_the_others_stay_numbers(task):
+    found = judged({"sale": [1, 2, 3, 4], "sales": ["1", "0", None, "n/a?"]}, declared=spec(task))
+    assert kept(found.settled) == {1: 1, 2: 0}
+    assert found.broken == 1
+    assert found.quarantined["rule"].to_pylist() == ["is a whole number"]
+    assert found.quarantined["column"].to_pylist() == ["sales"]
+
+
+@pytest.mark.parametrize("values", [["1", "high"], ["1", "high", "low"], ["high", "low", None], ["1+", "2+", "3"]])
+def test_labels_of_which_no_more_than_half_are_numbers_are_text(values):
+    found = judged({"sale": list(range(len(values))), "sales": values}, declared=spec("multiclass"))
+    assert list(kept(found.settled).values()) == [value for value in values if value is not None]
+    assert found.broken == 0
+
+
 def test_files_that_do_not_agree_on_a_kind_are_read_as_text():
     found = judged({"sale": [1], "sales": [1]}, {"sale": [2], "sales": ["many"]}, declared=spec("multiclass"))
     assert kept(found.settled) == {1: "1", 2: "many"}

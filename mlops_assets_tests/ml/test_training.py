@@ -190,6 +190,18 @@ def test_what_the_estimator_refuses_is_said_with_the_models_name():
         fit(rows(300), spec, INPUTS)
 
 
+def test_what_has_no_value_in_all_learned_rows_is_named_where_it_stops_the_fit():
+    given = toy.rows("2024-01").rename(columns={"ts": "event_time"}).astype({"kind": "category"})
+    given["event_time"] = pd.to_datetime(given["event_time"], utc=True)
+    asked = ("event_time", "kind", "price", "wind")
+    boosted = toy.spec("/nowhere")
+    with pytest.raises(TrainingError, match=r"No value in all 300 learned rows: 'wind'\. Name it in exclude, or widen"):
+        fit(given.assign(wind=np.nan), boosted, asked)
+    assert fit(given.assign(wind=given["wind"].where(given.index == 7)), boosted, asked).rows == 300
+    linear = toy.spec("/nowhere", estimator={"path": "sklearn.linear_model.Ridge"})
+    assert fit(given.assign(wind=np.nan), linear, asked).importance["wind"] == 0
+
+
 def test_the_manifest_names_every_delivery_and_what_was_kept_for_judging():
     parts = splits(validated(1, 2, 3), declared())[0]
     made = manifest(declared(), parts)
