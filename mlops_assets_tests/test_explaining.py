@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 import subprocess
@@ -15,14 +16,14 @@ from typer.testing import CliRunner
 
 from mlops_assets import settings
 from mlops_assets.cli import app
-from mlops_assets.explaining import explain
+from mlops_assets.explaining import explain, stored_here
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.common import utc_now
 from mlops_assets.ml.approvals import APPROVAL, signed_by_person
 from mlops_assets.ml.ledger import champion
 from mlops_assets.ml.performance import PredictedPartition
 from mlops_assets.ml.prediction_id import NoPredictionError
-from mlops_assets.ml.proof import LINKS, Explanation
+from mlops_assets.ml.proof import LINKS, BrokenLinkError, Explanation
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import toy
@@ -48,9 +49,9 @@ def shop(tmp_path_factory) -> Iterator[Workshop]:
         patch.setenv(settings.HOME.name, str(folder / "home"))
         patch.setenv("COLUMNS", "200")
         keys = trusting(folder / "people", *PEOPLE)
-        patch.setenv(settings.TRUSTED_KEYS.name, keys.trusted)
         opened = Workshop(folder / "home", instance, {"estimator": RIDGE, "gates": [], "release": RULE})
         opened.resources["keys"] = keys
+        patch.setenv(settings.TRUSTED_KEYS.name, keys.trusted)
         for month in (*MONTHS, APRIL):
             toy.deliver(opened.landing, month)
         assert opened.run(MONTHS, (*PREPARED, *TRAINED)).success
@@ -237,6 +238,33 @@ def test_raw_bytes_are_only_named_where_that_is_asked_for(shop):
     assert "4 raw files in 4 deliveries are named, and were not read." in [step.says for step in found.steps]
 
 
+def test_every_file_of_the_folder_of_the_model_is_verified(shop):
+    [path] = shop.home.glob("mlflow/**/MLmodel")
+    with changed(path):
+        found = explain(SEVENTH)
+    assert (found.broken.link, str(path) in found.broken.broken) == ("model", True)
+
+
+def test_a_model_that_mlflow_keeps_is_fetched_from_it_and_held_against_its_digest(shop):
+    candidate = record(shop, Candidate, "trained_model")
+    stored = stored_here()
+    where, content = stored.artifact(candidate.model_dump(mode="json"))
+    assert (where, hashlib.sha256(content).hexdigest()) == (candidate.model_uri, candidate.model_sha256)
+    with changed(broken_files(shop)["artifact"][1]), pytest.raises(BrokenLinkError, match="is not as it was stored"):
+        stored.artifact(candidate.model_dump(mode="json"))
+
+
+def test_an_mlflow_that_keeps_the_model_and_does_not_answer_is_said(shop, monkeypatch, tmp_path):
+    folder = broken_files(shop)["artifact"][1].parent
+    monkeypatch.setenv(settings.TRACKING_URI.name, "http://127.0.0.1:9")
+    folder.rename(tmp_path / "away")
+    try:
+        status, said = type_in(SEVENTH)
+    finally:
+        (tmp_path / "away").rename(folder)
+    assert (status, "MLflow at http://127.0.0.1:9 did not" in said) == (2, True)
+
+
 def forged(path: Path, statement: str, *values: str) -> None:
     """What somebody does who takes the triggers off first."""
     with sqlite3.connect(path) as connection:
@@ -336,8 +364,7 @@ def test_json_says_all_of_it(shop):
     assert all(len(sha256) == 64 for step in found["steps"] for sha256 in step["files"].values())
 
 
-def test_explaining_imports_neither_dagster_nor_pandas(shop, monkeypatch):
-    monkeypatch.setenv(settings.TRUSTED_KEYS.name, "")
+def test_explaining_imports_neither_dagster_nor_pandas(shop):
     program = (
         "import sys; from mlops_assets.explaining import explain; "
         f"assert explain({SEVENTH!r}).broken is None; print(*sorted(sys.modules))"

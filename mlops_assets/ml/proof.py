@@ -83,8 +83,12 @@ class Kept(Protocol):
         """The digests of stored bytes that begin so."""
         ...
 
+    def folder(self, candidate: Mapping[str, Any]) -> str | None:
+        """The path of the folder of a fitted model, None where a server keeps it."""
+        ...
+
     def artifact(self, candidate: Mapping[str, Any]) -> tuple[str, bytes]:
-        """Where the fitted model of a candidate is, and its bytes."""
+        """Where a server keeps a fitted model, and its bytes."""
         ...
 
     def trust(self) -> Trust | None:

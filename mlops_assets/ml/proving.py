@@ -20,6 +20,7 @@ from mlops_assets.ml.proof import LINKS, BrokenLinkError, Explanation, Kept, Ste
 from mlops_assets.ml.spec import ReleaseRule, digest_of
 from mlops_assets.ml.stored_rows import place_of, scores_at
 
+ARTIFACT = "model.skops"
 SPOKEN = frozenset({"approved", "refused", "waived", "reproduced"})
 
 
@@ -168,16 +169,20 @@ class Proof:
         return Step(link="manifest", says=says, files=self._evidence_file("candidate"))
 
     def _model(self) -> Step:
-        """The bytes of the fitted model."""
-        try:
+        """The bytes of the fitted model, and of all that lies in its folder."""
+        expected = {ARTIFACT: self.predicted["candidate"]}
+        folder = self.kept.folder(self.candidate)
+        if folder is None:
             where, content = self.kept.artifact(self.candidate)
-        except FileNotFoundError as error:
-            raise BrokenLinkError(str(error), "is gone: the fitted model.") from error
-        found, expected = hashlib.sha256(content).hexdigest(), self.predicted["candidate"]
-        if found != expected:
-            raise BrokenLinkError(where, f"has SHA-256 {found}, expected {expected}.")
-        says = f"The fitted model, {len(content):,} bytes, is the one that made the prediction."
-        return Step(link="model", says=says, files={where: found})
+            if (found := hashlib.sha256(content).hexdigest()) != expected[ARTIFACT]:
+                raise BrokenLinkError(where, f"has SHA-256 {found}, expected {expected[ARTIFACT]}.")
+            says = f"The fitted model, {len(content):,} bytes, is the one that made the prediction."
+            return Step(link="model", says=says, files={where: found})
+        files = {f"{folder}/{name}": sha256 for name, sha256 in (self.candidate.get("files", {}) | expected).items()}
+        sizes = {path: self._whole(path, sha256) for path, sha256 in files.items()}
+        told = f"The fitted model, {sizes[f'{folder}/{ARTIFACT}']:,} bytes, is the one that made the prediction"
+        says = f"{told}; all {len(files)} files of its folder are as they were stored."
+        return Step(link="model", says=says, files=self._shown(files))
 
     def _data(self) -> Step:
         """The raw bytes that the row came from, and those that the model learned from and was judged on."""

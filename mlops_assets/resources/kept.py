@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from mlops_assets.ml.ledger import Anchor, Link
+from mlops_assets.ml.proof import BrokenLinkError
 from mlops_assets.ml.signing import Trust
 from mlops_assets.resources.places import blob_path, filesystem
+from mlops_assets.resources.trusted import KeyUnavailableError, trust_at
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -67,15 +69,26 @@ class Stored:
         found = system.get_file_info(fs.FileSelector(folder, allow_not_found=True))
         return sorted(info.base_name for info in found if info.base_name.startswith(beginning))
 
+    def folder(self, candidate: Mapping[str, Any]) -> str | None:
+        """The path of the folder of a fitted model, None where it is not here and MLflow's server keeps it."""
+        path = f"mlflow/{candidate['model']}/models/{candidate['model_uri'].removeprefix(MODEL)}/artifacts"
+        system, base = self._filesystem
+        here = system.get_file_info(f"{base}/{path}").type.name == "Directory"
+        return path if here or not self.tracking_uri.startswith(("http://", "https://")) else None
+
     def artifact(self, candidate: Mapping[str, Any]) -> tuple[str, bytes]:
-        """Where the fitted model of a candidate is, and its bytes: a file of ours, or what MLflow's server gives."""
-        path = f"mlflow/{candidate['model']}/models/{candidate['model_uri'].removeprefix(MODEL)}/artifacts/model.skops"
+        """Where MLflow's server keeps a fitted model, and its bytes."""
+        from mlops_assets.ml.artifacts import UnsafeModelError
+        from mlops_assets.ml.training import Candidate
+        from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
+
+        tracking = Tracking(root=self.root, tracking_uri=self.tracking_uri)
         try:
-            return self.where(path), self.read(path)
-        except FileNotFoundError as error:
-            if not self.tracking_uri.startswith(("http://", "https://")):
-                raise FileNotFoundError(self.where(path)) from error
-        return self._from_mlflow(candidate)
+            return candidate["model_uri"], tracking.artifact(Candidate.model_validate(candidate))
+        except UnsafeModelError as error:
+            raise BrokenLinkError(candidate["model_uri"], f"is not what was stored: {error}") from error
+        except TrackingUnavailableError as error:
+            raise UnreadableError(str(error)) from error
 
     def ledger(self) -> tuple[str, Sequence[Link], Sequence[Anchor]]:
         """Where the ledger is, all its links, and the heads that were anchored."""
@@ -90,23 +103,14 @@ class Stored:
         """Whose signatures count, None where that is not configured."""
         if not self.trusted_keys:
             return None
-        from mlops_assets.resources.keys import Keys, KeyUnavailableError
-
         try:
-            return Keys(trusted=self.trusted_keys).trust()
+            return trust_at(self.trusted_keys)
         except KeyUnavailableError as error:
             raise UnreadableError(str(error)) from error
 
     @cached_property
     def _filesystem(self) -> tuple[FileSystem, str]:
         return filesystem(self.root)
-
-    def _from_mlflow(self, candidate: Mapping[str, Any]) -> tuple[str, bytes]:
-        from mlops_assets.ml.training import Candidate
-        from mlops_assets.resources.tracking import Tracking
-
-        tracking = Tracking(root=self.root, tracking_uri=self.tracking_uri)
-        return candidate["model_uri"], tracking.artifact(Candidate.model_validate(candidate))
 
 
 def sqlite_links(path: str) -> tuple[Link, ...]:

@@ -8,21 +8,8 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets import settings
-from mlops_assets.ml.signing import (
-    SigningError,
-    SigningKey,
-    Trust,
-    read_people,
-    read_public_keys,
-    read_signing_key,
-)
-
-SUFFIX = ".pub"
-TAKEN_BACK = "revoked"
-
-
-class KeyUnavailableError(dg.DagsterError):
-    """A file of keys cannot be read, or holds none."""
+from mlops_assets.ml.signing import SigningError, SigningKey, Trust, read_signing_key
+from mlops_assets.resources.trusted import KeyUnavailableError, read_key, trust_at
 
 
 class Keys(dg.ConfigurableResource):
@@ -39,7 +26,7 @@ class Keys(dg.ConfigurableResource):
         if not self.signing:
             return None
         path, named = Path(self.signing), f"{settings.SIGNING_KEY.name} ({self.signing})"
-        content = _read(path, named)
+        content = read_key(path, named)
         if path.stat().st_mode & stat.S_IRWXO:
             raise KeyUnavailableError(f"{named} can be read by everybody on this machine. chmod 600 it.")
         try:
@@ -49,30 +36,9 @@ class Keys(dg.ConfigurableResource):
 
     def trust(self) -> Trust | None:
         """Whose signatures count, None where that is not configured: then nothing needs to be signed."""
-        if not self.trusted:
-            return None
-        path, named = Path(self.trusted), f"{settings.TRUSTED_KEYS.name} ({self.trusted})"
-        try:
-            if not path.is_dir():
-                return Trust(keys=read_people(_read(path, named).decode("utf-8", "replace"), named))
-            files = [(each, False) for each in sorted(path.glob(f"*{SUFFIX}"))]
-            files += [(each, True) for each in sorted((path / TAKEN_BACK).glob(f"*{SUFFIX}"))]
-            keys = []
-            for each, revoked in files:
-                text = _read(each, str(each)).decode("utf-8", "replace")
-                keys += read_public_keys(text, each.name.removesuffix(SUFFIX), str(each), revoked=revoked)
-            return Trust(keys=tuple(keys))
-        except SigningError as error:
-            raise KeyUnavailableError(str(error)) from error
+        return trust_at(self.trusted) if self.trusted else None
 
 
 def keys_here() -> Keys:
     """The keys that the environment names."""
     return Keys(signing=settings.signing_key(), trusted=settings.trusted_keys())
-
-
-def _read(path: Path, named: str) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise KeyUnavailableError(f"{named} cannot be read: {error.strerror}.") from error
