@@ -8,6 +8,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle.common import Clock
 from mlops_assets.lifecycle.releasing import NotApprovedError, Release, evidence_of, release
+from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.approvals import Standing, Verdict, answer, answers, newest_question, objection, standing
 from mlops_assets.ml.code import digest_of_files, source_file
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -24,7 +25,8 @@ from mlops_assets.resources.registry import Registry
 REPORT = "evaluation_report"
 STARTED_BY, VIEWER_STAMP = "mlops/started_by", "mlops/viewer_signature"
 BY_ITSELF = {"dagster/sensor_name", "dagster/schedule_name"}
-CODE = [f"mlops_assets.ml.{name}" for name in ("approvals", "evaluation", "ledger", "registration", "signing")]
+DECIDING = ("approvals", "evaluation", "gates", "ledger", "registration", "signing", "waivers")
+CODE = [f"mlops_assets.ml.{name}" for name in DECIDING]
 Signed = Callable[[Entry], Entry]
 
 
@@ -94,7 +96,9 @@ class Desk:
             return None
         asked, evidence = found.question.entry, self._evidence()
         candidate = self._candidate(found.version)
-        if reason := refusal(candidate, self._report(candidate, asked), self.spec):
+        report = self._report(candidate, asked)
+        waived = waivers_in_force(self.spec, candidate.model_sha256, report, self.ledger, self.clock)
+        if reason := refusal(candidate, report, self.spec, waived):
             raise NotApprovedError(f"v{found.version} of {self.spec.name} was approved, and is not released: {reason}")
         said = answers(self.ledger.links(self.spec.name), found.question)
         wish = Release(

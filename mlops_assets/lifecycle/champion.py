@@ -1,6 +1,6 @@
 """`champion`: the version that serves, since when, by whom and why; and the sensor that looks after it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import dagster as dg
@@ -10,6 +10,7 @@ from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.releasing import DECIDES, Release, adopt, evidence_of, follow, release
+from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.approvals import Standing
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -17,6 +18,7 @@ from mlops_assets.ml.ledger import Reign, deposed, misplaced, reigns
 from mlops_assets.ml.registration import Champion, Decision, RegisteredVersion, decide, refusal
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.waivers import Waiver
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
@@ -27,7 +29,7 @@ from mlops_assets.resources.tracking import TrackingUnavailableError
 
 SERVES = "serves_what_was_released"
 WAITS = "waits_for_nobody"
-DECIDERS = [f"mlops_assets.ml.{name}" for name in ("approvals", "ledger", "registration")]
+DECIDERS = [f"mlops_assets.ml.{name}" for name in ("approvals", "gates", "ledger", "registration", "waivers")]
 CHECKS = {
     SERVES: "The registry's alias champion is on the version that the ledger says was released.",
     WAITS: "No version waits for a person: to approve or refuse it, or to ask anew where an approval became void.",
@@ -64,11 +66,12 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     ) -> Iterator[dg.MaterializeResult | dg.AssetObservation | dg.AssetCheckResult]:
         """The version that serves. A better one takes its place by an entry in the ledger; failures change nothing."""
         version = registered_version.version
-        if reason := _refusal(spec, trained_model, evaluation_report, registered_version):
-            raise dg.Failure(f"{spec.name} v{version} is not released: {reason}", allow_retries=False)
         desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
         try:
-            decision = _decided(context, desk, trained_model, evaluation_report, version)
+            waived = waivers_in_force(spec, trained_model.model_sha256, evaluation_report, ledger, clock)
+            if reason := _refusal(spec, trained_model, evaluation_report, registered_version, waived):
+                raise dg.Failure(f"{spec.name} v{version} is not released: {reason}", allow_retries=False)
+            decision = _decided(context, desk, trained_model, evaluation_report, version, waived)
             follow(spec.name, ledger, registry, clock)
             history = reigns(ledger.links(spec.name), spec.name)
             sentence = f"{spec.name} v{version}: {decision.sentence}"
@@ -99,18 +102,27 @@ def what_is_wrong(spec: ModelSpec, broken: str | None, history: Sequence[Reign],
 
 
 def _refusal(
-    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, registered: RegisteredVersion
+    spec: ModelSpec,
+    candidate: Candidate,
+    report: EvaluationReport,
+    registered: RegisteredVersion,
+    waived: Mapping[str, Waiver],
 ) -> str | None:
     if registered.candidate != candidate.model_sha256:
         return (
             f"it holds {registered.candidate[:12]}, and the candidate is {candidate.model_sha256[:12]}. "
             "Materialize registered_version again."
         )
-    return refusal(candidate, report, spec)
+    return refusal(candidate, report, spec, waived)
 
 
 def _decided(
-    context: dg.AssetExecutionContext, desk: Desk, candidate: Candidate, report: EvaluationReport, version: int
+    context: dg.AssetExecutionContext,
+    desk: Desk,
+    candidate: Candidate,
+    report: EvaluationReport,
+    version: int,
+    waived: Mapping[str, Waiver],
 ) -> Decision:
     """Release a version that is better than what serves, or ask those who have to approve it."""
     spec, ledger, registry = desk.spec, desk.ledger, desk.registry
@@ -123,7 +135,7 @@ def _decided(
         version=version,
         judged_against=reign.version if reign else None,
         who=f"run {context.run.run_id}",
-        why=decision.sentence,
+        why=" ".join([decision.sentence, *(f"{name} is {let_go}." for name, let_go in waived.items())]),
         evidence=evidence_of(spec, candidate, report, desk.blobs),
     )
     if spec.release.mode == "automatic":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -9,21 +10,26 @@ import dagster as dg
 import numpy as np
 
 from mlops_assets.lifecycle import pictures
-from mlops_assets.lifecycle.common import compute, describe, key
+from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.estimates import keep_relations
 from mlops_assets.lifecycle.labelled import LABELS, labels_of, rows_with_target
-from mlops_assets.lifecycle.report_metadata import gate_table, shown
+from mlops_assets.lifecycle.report_metadata import gate_metadata, gate_table, shown
+from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import code_version
-from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
+from mlops_assets.ml.evaluation import NOBODY_SERVES, Contender, EvaluationReport, evaluate, incomparable, unseen
+from mlops_assets.ml.gates import promise
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.metrics import UnusablePredictionsError
-from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.spec import BehaviourGate, FairnessGate, ModelSpec
 from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.trying import Stopwatch, tried
 from mlops_assets.ml.validation import ValidatedPartition
+from mlops_assets.ml.waivers import Waiver, unwaived
 from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.resources.reports import Reports
@@ -32,8 +38,10 @@ from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
 VALIDATED = "validated_features"
 CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"
-JUDGES = tuple(f"mlops_assets.ml.{name}" for name in ("baselines", "evaluation", "holdout", "metrics"))
+JUDGING = ("baselines", "evaluation", "gates", "holdout", "measuring", "metrics", "trying")
+JUDGES = tuple(f"mlops_assets.ml.{name}" for name in JUDGING)
 DECIDES = {"task", "target", "time", "contract", "evaluation", "gates", "seed"}
+REFUSALS = (BrokenLedgerError, CorruptBytesError, EvaluationError, UnsafeModelError, UnusablePredictionsError)
 CHECKS = {
     CLEARS: "Every declared gate is cleared; a figure that is missing or not a number clears none.",
     BEATS: "The candidate errs less than a guess made of old labels, on the metric that decides.",
@@ -49,17 +57,17 @@ class Judged(NamedTuple):
     predicted: np.ndarray
 
 
-def evaluation(spec: ModelSpec) -> dg.Definitions:
-    """The candidate's report, with a blocking check on its gates."""
+def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = time.perf_counter_ns) -> dg.Definitions:
+    """The candidate's report, with a check for each gate and a blocking one on all of them."""
 
     @dg.asset(
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
-        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), JUDGES),
+        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), [*JUDGES, *_behaviours(spec)]),
         op_tags=compute(spec, "evaluation"),
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
-            for name, text in CHECKS.items()
+            for name, text in {**CHECKS, **{gate.called: promise(gate) for gate in spec.gates}}.items()
         ],
     )
     def evaluation_report(
@@ -69,31 +77,39 @@ def evaluation(spec: ModelSpec) -> dg.Definitions:
         registry: Registry,
         tracking: Tracking,
         reports: Reports,
+        ledger: Ledger,
     ) -> Iterator[dg.MaterializeResult]:
         """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
         try:
-            judged = _judge(spec, trained_model, records, tables, registry, tracking)
+            judged = _judge(spec, trained_model, records, tables, registry, tracking, stopwatch)
             report = judged.report
             keep_relations(spec, trained_model, judged.holdout, judged.predicted, records)
             tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
             drawn = _pictures(spec, judged, trained_model, registry)
-        except TrackingUnavailableError as error:
+            waived = waivers_in_force(spec, report.candidate, report, ledger, clock)
+        except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"{spec.name} cannot be judged: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
-        except (EvaluationError, UnusablePredictionsError, UnsafeModelError, CorruptBytesError) as error:
+        except REFUSALS as error:
             raise dg.Failure(f"{spec.name} cannot be judged: {error}", allow_retries=False) from error
         yield dg.MaterializeResult(
             value=report,
             data_version=dg.DataVersion(report.digest()),
             metadata=shown(report, drawn, reports) | {"mlflow_run": dg.MetadataValue.url(tracking.url(trained_model))},
-            check_results=list(_checks(report, trained_model)),
+            check_results=[*_gate_checks(report, waived), *_checks(report, trained_model)],
         )
 
     return dg.Definitions(assets=[evaluation_report])
 
 
 def _judge(
-    spec: ModelSpec, candidate: Candidate, records: Records, tables: Tables, registry: Registry, tracking: Tracking
+    spec: ModelSpec,
+    candidate: Candidate,
+    records: Records,
+    tables: Tables,
+    registry: Registry,
+    tracking: Tracking,
+    stopwatch: Stopwatch,
 ) -> Judged:
     manifest = candidate.manifest
     labels = labels_of(spec, records, manifest.contents)
@@ -103,9 +119,12 @@ def _judge(
     holdout = HoldOut.of(spec, rows_with_target(spec, tables, judging.values(), labels), rows)
     learned = [parts[partition] for partition in manifest.fitted_partitions]
     history = rows_with_target(spec, tables, learned, labels, [spec.time.name])
-    predicted = answers(spec.task, tracking.load(candidate), holdout.frame, candidate.inputs)
+    pipeline = tracking.load(candidate)
+    predicted = answers(spec.task, pipeline, holdout.frame, candidate.inputs)
     champion = _champion(spec, candidate, holdout, registry, tracking)
-    return Judged(evaluate(spec, candidate, holdout, predicted, history, champion, _personal(spec)), holdout, predicted)
+    found = tried(spec, candidate, pipeline, holdout, lambda: len(tracking.artifact(candidate)), stopwatch)
+    report = evaluate(spec, candidate, holdout, predicted, history, champion, _personal(spec), found)
+    return Judged(report, holdout, predicted)
 
 
 def _as_trained(
@@ -134,7 +153,7 @@ def _champion(
     """The champion's predictions for the rows that it has not seen, or why there is nothing to compare with."""
     version = registry.champion(spec.name)
     if version is None:
-        return "There is no champion yet."
+        return NOBODY_SERVES
     champion = registry.candidate(version)
     if reason := incomparable(candidate, champion, version.number, holdout):
         return reason
@@ -145,8 +164,8 @@ def _champion(
 
 
 def _personal(spec: ModelSpec) -> tuple[str, ...]:
-    """The personal columns, for the sake of slices: without slices no value is shown, and no contract need be read."""
-    if not spec.evaluation.slices:
+    """The personal columns, for the sake of slices and groups: without them no value is shown, and no contract read."""
+    if not spec.evaluation.slices and not any(isinstance(gate, FairnessGate) for gate in spec.gates):
         return ()
     from mlops_assets.ml.contracts import load_contract, pii_columns
 
@@ -164,14 +183,39 @@ def _pictures(spec: ModelSpec, judged: Judged, candidate: Candidate, registry: R
     }
 
 
-def _checks(report: EvaluationReport, candidate: Candidate) -> Iterator[dg.AssetCheckResult]:
-    failed = [gate for gate in report.gates if not gate.passed]
+def _behaviours(spec: ModelSpec) -> list[str]:
+    """The modules of the declared tests of behaviour."""
+    return sorted({gate.behaviour.rpartition(".")[0] for gate in spec.gates if isinstance(gate, BehaviourGate)})
+
+
+def _gate_checks(report: EvaluationReport, waived: Mapping[str, Waiver]) -> Iterator[dg.AssetCheckResult]:
+    """One check for each gate, and one that blocks on all. A waived one stays failed, and blocks nothing."""
+    told = []
+    for result in report.gates:
+        waiver = None if result.passed else waived.get(result.gate.called)
+        said = f"{result}; {waiver}" if waiver else str(result)
+        told += [] if result.passed else [said]
+        yield dg.AssetCheckResult(
+            check_name=result.gate.called,
+            passed=result.passed,
+            severity=_severity(let_go=waiver is not None),
+            description=said,
+            metadata=gate_metadata(result, waiver),
+        )
     yield dg.AssetCheckResult(
         check_name=CLEARS,
-        passed=not failed,
-        description="; ".join(map(str, failed or report.gates)) or "No gate is declared.",
+        passed=not told,
+        severity=_severity(let_go=bool(told) and not unwaived(report.gates, waived)),
+        description="; ".join(told or map(str, report.gates)) or "No gate is declared.",
         metadata={"gates": gate_table(report)} if report.gates else {},
     )
+
+
+def _severity(*, let_go: bool) -> dg.AssetCheckSeverity:
+    return dg.AssetCheckSeverity.WARN if let_go else dg.AssetCheckSeverity.ERROR
+
+
+def _checks(report: EvaluationReport, candidate: Candidate) -> Iterator[dg.AssetCheckResult]:
     yield dg.AssetCheckResult(
         check_name=BEATS,
         passed=report.skill is not None and report.skill > 0,

@@ -1,5 +1,7 @@
 """`registered_version`: the candidate's number in the registry, as challenger. It refuses by itself."""
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,6 +12,7 @@ from mlops_assets.lifecycle.common import Clock, compute, describe, utc_now
 from mlops_assets.lifecycle.dossier import Dossier, Maker
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.releasing import DECIDES
+from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import markdown
 from mlops_assets.ml.code import code_version
@@ -17,6 +20,7 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import RegisteredVersion, refusal
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.waivers import Waiver
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
@@ -26,13 +30,16 @@ from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
 
+DECIDERS = [f"mlops_assets.ml.{name}" for name in ("gates", "registration", "waivers")]
+WAIVED = "mlops.waived"
+
 
 def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     """The version of a candidate, which a failed gate stops however the run was started."""
 
     @dg.asset(
         **describe(spec, "registration", "mlflow"),
-        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), ["mlops_assets.ml.registration"]),
+        code_version=code_version(spec.model_dump(mode="json", include=DECIDES), DECIDERS),
         op_tags=compute(spec, "registration"),
     )
     def registered_version(
@@ -49,15 +56,14 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         reports: Reports,
     ) -> dg.MaterializeResult[RegisteredVersion]:
         """The candidate's number in the registry, as challenger: whether it serves is decided by the next asset."""
-        if reason := refusal(trained_model, evaluation_report, spec):
-            raise _refused(spec, reason, trained_model, evaluation_report)
+        waived = _admitted(spec, trained_model, evaluation_report, ledger, clock)
         try:
-            record = _register(spec, trained_model, evaluation_report, context.run.run_id, registry, tracking)
+            record = _register(spec, trained_model, evaluation_report, waived, context.run.run_id, registry, tracking)
             card = Maker(spec, records, tables, blobs, tracking).card(
                 registry.version(spec.name, record.version), trained_model, evaluation_report
             )
             desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
-            metadata = _metadata(record, spec, evaluation_report, registry) | Dossier(desk, reports).open(card)
+            metadata = _metadata(record, spec, evaluation_report, waived, registry) | Dossier(desk, reports).open(card)
         except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, UnsafeModelError) as error:
             why = f"{spec.name} v{record.version} is registered, and its card cannot be written: {error}"
             raise dg.Failure(why, allow_retries=False) from error
@@ -73,16 +79,35 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     return dg.Definitions(assets=[registered_version])
 
 
+def _admitted(
+    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, ledger: Ledger, clock: Clock
+) -> dict[str, Waiver]:
+    """The waivers by which a candidate is admitted, none where it cleared its gates. Any other is refused."""
+    try:
+        waived = waivers_in_force(spec, candidate.model_sha256, report, ledger, clock)
+    except LedgerUnavailableError as error:
+        why = f"{spec.name} is not registered: {error}"
+        raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
+    except BrokenLedgerError as error:
+        raise dg.Failure(f"{spec.name} is not registered: {error}", allow_retries=False) from error
+    if reason := refusal(candidate, report, spec, waived):
+        raise _refused(spec, reason, candidate, report)
+    return waived
+
+
 def _register(
     spec: ModelSpec,
     candidate: Candidate,
     report: EvaluationReport,
+    waived: Mapping[str, Waiver],
     run_id: str,
     registry: Registry,
     tracking: Tracking,
 ) -> RegisteredVersion:
     """The candidate's version, made if there is none, while what is stored is what was trained."""
     tags = {**pictures.metric_tag(report), "dagster_run_id": run_id}
+    if waived:
+        tags[WAIVED] = json.dumps({name: str(waiver) for name, waiver in waived.items()})
     try:
         tracking.artifact(candidate)
         version = registry.register(candidate, tags, report.sentence)
@@ -95,6 +120,21 @@ def _register(
         mlflow_run_id=version.mlflow_run_id,
         sentence=f"{spec.name} v{version.number} is registered. {report.sentence}",
     )
+
+
+def _let_go(waived: Mapping[str, Waiver]) -> dict[str, Any]:
+    """What a person sees of the gates that the version did not clear."""
+    rows = [
+        {
+            "gate": name,
+            "who": each.who,
+            "why": each.why,
+            "until": f"{each.expires:%Y-%m-%d %H:%M}",
+            "entry": each.sequence,
+        }
+        for name, each in waived.items()
+    ]
+    return {"waivers": dg.MetadataValue.table([dg.TableRecord(row) for row in rows])} if rows else {}
 
 
 def _refused(spec: ModelSpec, reason: str, candidate: Candidate, report: EvaluationReport) -> dg.Failure:
@@ -111,7 +151,11 @@ def _refused(spec: ModelSpec, reason: str, candidate: Candidate, report: Evaluat
 
 
 def _metadata(
-    record: RegisteredVersion, spec: ModelSpec, report: EvaluationReport, registry: Registry
+    record: RegisteredVersion,
+    spec: ModelSpec,
+    report: EvaluationReport,
+    waived: Mapping[str, Waiver],
+    registry: Registry,
 ) -> dict[str, Any]:
     metric = spec.evaluation.metric
     svg = pictures.over_versions(spec, report, registry.versions(spec.name))
@@ -121,5 +165,6 @@ def _metadata(
         "registered_version": dg.MetadataValue.url(registry.url(spec.name, record.version)),
         "registered_model": dg.MetadataValue.url(registry.url(spec.name)),
         f"{metric}_over_versions": dg.MetadataValue.md(markdown(svg, f"{metric} over versions")),
+        **_let_go(waived),
         **{name: value for name, value in report.figures.items() if name in {metric, "skill"}},
     }

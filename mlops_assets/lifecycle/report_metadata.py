@@ -9,8 +9,11 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets.ml.charts import markdown
-from mlops_assets.ml.evaluation import Comparison, EvaluationReport, bar
+from mlops_assets.ml.evaluation import Comparison, EvaluationReport
 from mlops_assets.ml.evaluation_page import html
+from mlops_assets.ml.gates import GateResult, bar, measured
+from mlops_assets.ml.spec import ChampionGate
+from mlops_assets.ml.waivers import Waiver
 from mlops_assets.resources.reports import Reports
 
 PICTURES = "-pictures.json"
@@ -52,8 +55,35 @@ def pictures_of(report: EvaluationReport, reports: Reports) -> list[str]:
 def gate_table(report: EvaluationReport) -> dg.TableMetadataValue:
     """Every gate with the figure that it was held against."""
     return _table(
-        {"metric": g.gate.metric, "asks_for": bar(g.gate), "value": g.value, "passed": g.passed} for g in report.gates
+        {
+            "gate": g.gate.called,
+            "asks_for": bar(g.gate),
+            "is": measured(g),
+            "low": g.low,
+            "high": g.high,
+            "passed": g.passed,
+        }
+        for g in report.gates
     )
+
+
+def gate_metadata(result: GateResult, waiver: Waiver | None) -> dict[str, Any]:
+    """The numbers of one gate: its figure, limit and interval, what it came from, and who let it go."""
+    least, most = (None, None) if isinstance(result.gate, ChampionGate) else result.gate.limits
+    limits = {"at_least": least, "at_most": most}
+    numbers = {"value": result.value, "low": result.low, "high": result.high, "rows": result.rows, **limits}
+    return {
+        **{name: value for name, value in numbers.items() if value is not None},
+        "asks_for": bar(result.gate),
+        **({"about": result.about} if result.about else {}),
+        **({"missing": result.missing} if result.missing else {}),
+        **(
+            {"parts": _table({"of": name, "value": part} for name, part in result.parts.items())}
+            if result.parts
+            else {}
+        ),
+        **({"waived": str(waiver), "waiver_entry": waiver.sequence} if waiver else {}),
+    }
 
 
 def _metric_table(report: EvaluationReport) -> dg.TableMetadataValue:

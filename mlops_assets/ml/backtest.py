@@ -21,8 +21,17 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.causes import Cause, Earlier, Feed, accepted, earlier, explain
-from mlops_assets.ml.evaluation import Contender, Estimate, EvaluationReport, evaluate, incomparable, unseen
+from mlops_assets.ml.evaluation import (
+    NOBODY_SERVES,
+    Contender,
+    Estimate,
+    EvaluationReport,
+    evaluate,
+    incomparable,
+    unseen,
+)
 from mlops_assets.ml.evidence import Learned, Watched, depth, gather
+from mlops_assets.ml.gates import NEEDS_THE_MODEL
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
@@ -361,7 +370,7 @@ class Life:
         parts, made = self.history.trained(self.spec, splits(sound, self.spec))
         candidate = made.candidate.model_copy(update={"mlflow_run_id": f"training {len(self.trainings) + 1}"})
         report = self._judged(parts, Trained(candidate, made.fitted))
-        refused = refusal(candidate, report, self.spec)
+        refused = refusal(candidate, report, self._replayed)
         champion = self.champion.number if self.champion else None
         promoted = refused is None and decide(report, champion, self.spec).champion
         if promoted:
@@ -372,7 +381,7 @@ class Life:
         return {"trained": True, "became_champion": promoted, "note": refused or ""}
 
     def _judged(self, parts: Split, made: Trained) -> EvaluationReport:
-        spec, read = self.spec, self.history.read
+        spec, read = self._replayed, self.history.read
         rows = {part.partition: part.rows_out for part in parts.holdout}
         holdout = HoldOut.of(spec, read(parts.holdout, None), rows)
         past = read(parts.fitted, [spec.time.name, spec.target])
@@ -380,9 +389,15 @@ class Life:
         against = self._contender(made.candidate, holdout)
         return evaluate(spec, made.candidate, holdout, said, past, against, self.history.personal)
 
+    @property
+    def _replayed(self) -> ModelSpec:
+        """The declaration with the gates that rows alone can judge: what a machine was like then is not known."""
+        gates = tuple(gate for gate in self.spec.gates if not isinstance(gate, NEEDS_THE_MODEL))
+        return self.spec.model_copy(update={"gates": gates})
+
     def _contender(self, candidate: Candidate, holdout: HoldOut) -> Contender | str:
         if self.champion is None:
-            return "There is no champion yet."
+            return NOBODY_SERVES
         champion, number = self.champion.made, self.champion.number
         if reason := incomparable(candidate, champion.candidate, number, holdout):
             return reason

@@ -12,7 +12,8 @@ from datetime import datetime
 from typing import Any
 
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport, bar
+from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
+from mlops_assets.ml.gates import bar, measured
 from mlops_assets.ml.holdout import listed
 from mlops_assets.ml.ledger import Link
 from mlops_assets.ml.metrics import MEANING
@@ -228,7 +229,7 @@ def _gates(report: EvaluationReport) -> Chapter:
     if not report.gates:
         return Chapter(title="Gates", says=("No gate is declared.",))
     rows = tuple(
-        (each.gate.metric, bar(each.gate), _figure(each.value), "passed" if each.passed else "failed")
+        (each.gate.called, bar(each.gate), measured(each), "passed" if each.passed else "failed")
         for each in report.gates
     )
     return Chapter(title="Gates", tables=(Table(columns=("gate", "asks for", "is", "verdict"), rows=rows, numeric=4),))

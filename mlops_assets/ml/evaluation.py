@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ from pydantic import Field
 from mlops_assets.ml import metrics
 from mlops_assets.ml.baselines import History, guesses
 from mlops_assets.ml.charts import figure
+from mlops_assets.ml.gates import Finding, GateResult, measurement, too_few
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, codes, groups, listed, moments
+from mlops_assets.ml.measuring import measured
 from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Scores
-from mlops_assets.ml.spec import Gate, ModelSpec, Value
+from mlops_assets.ml.spec import ChampionGate, Gate, MetricGate, ModelSpec, Value
 from mlops_assets.ml.training import Candidate
 
 
@@ -40,23 +42,6 @@ class SliceMetrics(Value):
     metrics: dict[str, float]
 
 
-class GateResult(Value):
-    """One gate, the figure it was held against (None where there is none), and whether it passed."""
-
-    gate: Gate
-    value: float | None
-    passed: bool
-
-    @classmethod
-    def of(cls, gate: Gate, figures: dict[str, float]) -> GateResult:
-        """The gate held against the figures of a report."""
-        return cls(gate=gate, value=figures.get(gate.metric), passed=gate.passed(figures))
-
-    def __str__(self) -> str:
-        value = "undefined" if self.value is None else figure(self.value)
-        return f"{self.gate.metric} is {value}, the gate asks for {bar(self.gate)}"
-
-
 class Comparison(Value):
     """Candidate against champion on the same rows, neither having learned from them.
 
@@ -75,7 +60,8 @@ class Comparison(Value):
 class EvaluationReport(Value):
     """What `evaluation_report` says of one candidate, named by the digest of its artifact and its MLflow run.
 
-    `metric` is the one that decides. `absent` are metrics that the rows do not define, with the reason.
+    `metric` is the one that decides. `absent` are metrics that the rows do not define, with the reason. `unopposed`
+    says that there was no champion to be compared with, or that the candidate is it.
     """
 
     model: str
@@ -92,6 +78,7 @@ class EvaluationReport(Value):
     skill: float | None
     champion: Comparison | None
     champion_absent: str | None
+    unopposed: bool = False
     slices: tuple[SliceMetrics, ...]
     gates: tuple[GateResult, ...]
     notes: tuple[str, ...] = ()
@@ -102,6 +89,47 @@ class EvaluationReport(Value):
         """What gates are held against: every metric that the rows define, and the skill."""
         skill = {} if self.skill is None else {"skill": self.skill}
         return {name: estimate.value for name, estimate in self.metrics.items()} | skill
+
+    def held(self, spec: ModelSpec) -> tuple[GateResult, ...]:
+        """Every gate that is declared now, held against what the report has measured.
+
+        A report from before a gate was declared, or measured otherwise, does not clear it.
+        """
+        return tuple(GateResult.of_finding(gate, self.finding(gate, spec)) for gate in spec.gates)
+
+    def finding(self, gate: Gate, spec: ModelSpec) -> Finding:
+        """What the report has measured for a gate."""
+        match gate:
+            case MetricGate(metric=metric):
+                estimate = self.metrics.get(metric)
+                low, high = (estimate.low, estimate.high) if estimate else (None, None)
+                why = self.absent.get(metric, "")
+                return Finding(value=self.figures.get(metric), low=low, high=high, rows=self.rows, missing=why)
+            case ChampionGate():
+                return self._gain(gate)
+        wanted = measurement(gate, spec)
+        known = next((result for result in self.gates if result.of == wanted), None)
+        if known is None:
+            return Finding(missing="this report does not hold it: materialize evaluation_report again")
+        return Finding.model_validate(known.model_dump(include=set(Finding.model_fields)))
+
+    def _gain(self, gate: ChampionGate) -> Finding:
+        if self.champion is None:
+            absent = str(self.champion_absent)
+            return Finding(exempt=absent) if self.unopposed else Finding(missing=absent)
+        gain, rows = self.champion.gain, self.champion.rows
+        about = f"on champion v{self.champion.champion_version}"
+        missing = too_few(rows, gate.min_rows) if rows < gate.min_rows else ""
+        return Finding(value=gain.value, low=gain.low, high=gain.high, rows=rows, about=about, missing=missing)
+
+
+class Unopposed(str):
+    """Why a candidate is compared with nobody, where that is no fault: nobody serves yet, or it serves itself."""
+
+    __slots__ = ()
+
+
+NOBODY_SERVES = Unopposed("There is no champion yet.")
 
 
 @dataclass(frozen=True)
@@ -122,11 +150,13 @@ def evaluate(
     history: pd.DataFrame,
     champion: Contender | str,
     personal: Collection[str] = (),
+    tried: Mapping[str, Finding] | None = None,
 ) -> EvaluationReport:
     """Judge a candidate by its predictions for the hold-out: numbers, or a column of probabilities for each class.
 
     `history` holds time and target of the rows of fitting; `champion` its predictions, or why there is none to compare
-    with. Values of `personal` columns are not shown. Raises EvaluationError when the hold-out cannot judge.
+    with. Values of `personal` columns are not shown. `tried` are the findings of gates that need the candidate itself,
+    by name. Raises EvaluationError when the hold-out cannot judge.
     """
     _refuse_seen_rows(spec, candidate, holdout)
     trial = Trial.of(spec, holdout, candidate.classes)
@@ -152,19 +182,20 @@ def evaluate(
         skill=skill,
         champion=comparison if isinstance(comparison, Comparison) else None,
         champion_absent=comparison if isinstance(comparison, str) else None,
+        unopposed=isinstance(comparison, Unopposed),
         slices=slices,
         gates=(),
         notes=(*_notes(trial, candidate), *notes),
         sentence="",
     )
-    report = report.model_copy(update={"gates": tuple(GateResult.of(gate, report.figures) for gate in spec.gates)})
+    report = report.model_copy(update={"gates": _gates(report, trial, predicted, personal, tried or {})})
     return report.model_copy(update={"sentence": _sentence(report)})
 
 
 def incomparable(candidate: Candidate, champion: Candidate, version: int, holdout: HoldOut) -> str | None:
     """Why a champion cannot be judged on the hold-out beside the candidate; None when it can."""
     if (champion.model_sha256, champion.manifest) == (candidate.model_sha256, candidate.manifest):
-        return f"The candidate is champion v{version} itself."
+        return Unopposed(f"The candidate is champion v{version} itself.")
     if not unseen(champion, holdout):
         return f"Champion v{version} was fitted on every hold-out partition ({listed(holdout.partitions)})."
     before, now = (judged.manifest.spec["target"] for judged in (champion, candidate))
@@ -180,12 +211,6 @@ def incomparable(candidate: Candidate, champion: Candidate, version: int, holdou
 def unseen(champion: Candidate, holdout: HoldOut) -> tuple[str, ...]:
     """The hold-out partitions that the champion was not fitted on."""
     return tuple(key for key in holdout.partitions if key not in champion.manifest.fitted_partitions)
-
-
-def bar(gate: Gate) -> str:
-    """What a gate asks for, in words."""
-    bounds = [("at least", gate.at_least), ("at most", gate.at_most)]
-    return " and ".join(f"{word} {figure(bound)}" for word, bound in bounds if bound is not None)
 
 
 def _refuse_seen_rows(spec: ModelSpec, candidate: Candidate, holdout: HoldOut) -> None:
@@ -286,6 +311,20 @@ def _slices(
         if small:
             notes.append(f"{small} slices of {column} have fewer than {spec.evaluation.min_slice_rows} rows: left out.")
     return tuple(found), tuple(notes)
+
+
+def _gates(
+    report: EvaluationReport,
+    trial: Trial,
+    predicted: np.ndarray,
+    personal: Collection[str],
+    tried: Mapping[str, Finding],
+) -> tuple[GateResult, ...]:
+    found = {**measured(trial, predicted, personal), **tried}
+    return tuple(
+        GateResult.of_finding(gate, found.get(gate.called) or report.finding(gate, trial.spec))
+        for gate in trial.spec.gates
+    )
 
 
 def _notes(trial: Trial, candidate: Candidate) -> Iterator[str]:

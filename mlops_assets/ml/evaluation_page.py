@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport, bar
+from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
+from mlops_assets.ml.gates import measured, promise, written
 from mlops_assets.ml.holdout import listed
 from mlops_assets.ml.metrics import MEANING
 from mlops_assets.ml.pages import Html, page, section, table, verdict
@@ -25,10 +26,15 @@ def sections(report: EvaluationReport, pictures: Sequence[str]) -> Iterator[Html
     """What the report says, gates first; `pictures` are SVG."""
     if report.gates:
         rows = [
-            (g.gate.metric, bar(g.gate), _figure(g.value), verdict("passed" if g.passed else "failed", good=g.passed))
+            (
+                promise(g.gate),
+                measured(g),
+                "" if g.low is None or g.high is None else f"{written(g.gate, g.low)} to {written(g.gate, g.high)}",
+                verdict("passed" if g.passed else "failed", good=g.passed),
+            )
             for g in report.gates
         ]
-        yield section("Gates", table(("metric", "asks for", "is", "verdict"), rows, numeric=2))
+        yield section("Gates", table(("gate", "is", "interval", "verdict"), rows, numeric=4))
     yield section("Metrics", _metrics(report), *(f"{name}: {why}." for name, why in report.absent.items()))
     yield section(
         f"Against the champion: {report.champion.verdict}" if report.champion else "Against the champion",

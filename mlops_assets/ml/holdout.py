@@ -79,8 +79,11 @@ class Trial:
         """Metrics with replicates of predictions for all rows, or for those where `where` is true."""
         if where is None or where.all():
             return metrics.scores(self.spec.task, self.actual, predicted, self.how)
-        how = _resampling(self.spec, self.holdout.times[where])
-        return metrics.scores(self.spec.task, self.actual[where], predicted, how)
+        return metrics.scores(self.spec.task, self.actual[where], predicted, self.resampled(where))
+
+    def resampled(self, where: np.ndarray) -> Resampling:
+        """How the rows where `where` is true are drawn again."""
+        return _resampling(self.spec, self.holdout.times[where])
 
 
 def moments(times: pd.Series) -> np.ndarray:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mlops_assets.ml.charts import figure
-from mlops_assets.ml.evaluation import Comparison, EvaluationReport, GateResult
+from mlops_assets.ml.evaluation import Comparison, EvaluationReport
 from mlops_assets.ml.ledger import Reign
 from mlops_assets.ml.spec import ModelSpec, Value, digest_of
 from mlops_assets.ml.training import Candidate
+from mlops_assets.ml.waivers import Waiver, unwaived
 
 
 class RegisteredVersion(Value):
@@ -52,11 +55,13 @@ def identity(candidate: Candidate) -> str:
     return digest_of([made_of, candidate.model_sha256])
 
 
-def refusal(candidate: Candidate, report: EvaluationReport, spec: ModelSpec) -> str | None:
+def refusal(
+    candidate: Candidate, report: EvaluationReport, spec: ModelSpec, waived: Mapping[str, Waiver] | None = None
+) -> str | None:
     """Why the candidate may not be registered on the strength of this report; None when it may.
 
     The gates are the declaration's, held once more against the figures of the report: a report from before a gate was
-    raised does not pass it.
+    raised or declared does not pass it. `waived` are the waivers in force, by the gate's name.
     """
     if report.model != spec.name or candidate.model != spec.name:
         return f"the report is of {report.model!r} and the candidate of {candidate.model!r}."
@@ -73,9 +78,9 @@ def refusal(candidate: Candidate, report: EvaluationReport, spec: ModelSpec) -> 
         )
     if seen := sorted(set(report.partitions) & set(manifest.fitted_partitions)):
         return f"it was judged on rows that it was fitted on: {', '.join(seen)}."
-    results = [GateResult.of(gate, report.figures) for gate in spec.gates]
-    if failed := [str(result) for result in results if not result.passed]:
-        return f"{len(failed)} of {len(results)} gates failed: {'; '.join(failed)}."
+    results = report.held(spec)
+    if failed := unwaived(results, waived or {}):
+        return f"{len(failed)} of {len(results)} gates failed: {'; '.join(map(str, failed))}."
     return None
 
 

@@ -48,12 +48,23 @@ Person = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Stage = Literal["data", "validation", "training", "evaluation", "registration", "monitoring", "retraining"]
+Fairness = Literal[
+    "demographic_parity_difference",
+    "demographic_parity_ratio",
+    "equalized_odds_difference",
+    "equalized_odds_ratio",
+    "equal_opportunity_difference",
+    "equal_opportunity_ratio",
+    "metric_difference",
+    "metric_ratio",
+]
 CalendarPart = Literal["hour", "weekday", "day", "dayofyear", "week", "month", "quarter", "year", "elapsed_days"]
 Names = Annotated[tuple[str, ...], AfterValidator(_once)]
 CalendarParts = Annotated[tuple[CalendarPart, ...], AfterValidator(_once)]
 PartitionKeys = Annotated[tuple[Annotated[str, BeforeValidator(_as_written)], ...], AfterValidator(_once)]
 Window = Annotated[int, Field(ge=2)] | None
 WEBSERVER = "webserver"
+CHECKS_OF_THE_REPORT = frozenset({"clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"})
 PARTITION_KEY = re.compile(r"^(?!\.)(?!.*\.\.)[A-Za-z0-9._-]{1,128}$")
 
 
@@ -286,13 +297,13 @@ class Evaluation(Value):
     confidence: float = Field(default=0.95, gt=0.5, lt=1)
 
 
-class Gate(Value):
-    """A bar that a candidate must clear before it may be registered. A missing metric and NaN never pass.
+class Bar(Value):
+    """A figure that must be at least, or at most, so much. A figure that is missing or not a number never is.
 
-    `metric` is one of the task's metrics, or `skill`: the share of the naive baseline's error that is gone.
+    `name` is what the gate is called, as a check and in a waiver, where the name that follows from it does not do.
     """
 
-    metric: str
+    name: Name | None = None
     at_least: float | None = Field(default=None, allow_inf_nan=False)
     at_most: float | None = Field(default=None, allow_inf_nan=False)
 
@@ -302,14 +313,220 @@ class Gate(Value):
             raise ValueError("a gate needs at_least or at_most.")
         return self
 
-    def passed(self, metrics: dict[str, float]) -> bool:
-        """Whether `metrics` clears the bar. A missing metric does not, nor does NaN."""
-        value = metrics.get(self.metric, float("nan"))
-        return (
-            (self.at_least is None or value >= self.at_least)
-            and (self.at_most is None or value <= self.at_most)
-            and value == value
-        )
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the most that pass."""
+        return self.at_least, self.at_most
+
+    @property
+    def _held(self) -> str:
+        if self.at_most is None:
+            return "is_high_enough"
+        return "is_low_enough" if self.at_least is None else "is_within_bounds"
+
+
+class MetricGate(Bar):
+    """A bar on one of the task's metrics, or on `skill`: the share of the naive baseline's error that is gone."""
+
+    metric: str
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        return self.name or called(f"{self.metric}_{self._held}")
+
+
+class ChampionGate(Value):
+    """The least that the comparison with the champion on the same rows must say, by the interval of the gain.
+
+    `better`: all of the interval is above 0. `not_worse`: none of it is below minus `margin`, which is in units of the
+    metric that decides. `undecided`: it is not all below 0. A first version has nobody to be compared with, and passes.
+    """
+
+    champion: Literal["better", "not_worse", "undecided"]
+    margin: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+    min_rows: int = Field(default=30, ge=1)
+    name: Name | None = None
+
+    @model_validator(mode="after")
+    def _margin_is_of_not_worse(self) -> Self:
+        if self.margin and self.champion != "not_worse":
+            raise ValueError(
+                f"margin belongs to `champion: not_worse`, and this is {self.champion!r}. How much better a challenger "
+                "must be to be released is registration.margin."
+            )
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        held = {"better": "is_better", "not_worse": "is_not_worse", "undecided": "is_not_surely_worse"}
+        return self.name or f"{held[self.champion]}_than_the_champion"
+
+
+class WorstSliceGate(Bar):
+    """A bar on a metric of the slice where it is worst, of all declared slices with enough rows or of one column's."""
+
+    worst_slice: str
+    column: str | None = None
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        return self.name or called(f"{self.worst_slice}_of_the_worst_{self.column or 'slice'}_{self._held}")
+
+
+class FairnessGate(Bar):
+    """A bar on how differently groups are treated: those of a column, all of them or the `groups` that are named.
+
+    The parities and odds are fairlearn's, of a binary task. `metric_difference` and `metric_ratio` compare the metric
+    `of` (the one that decides where null) between groups, for any task. Each group needs `min_rows`.
+    """
+
+    fairness: Fairness
+    between: str
+    groups: Names = ()
+    of: str | None = None
+    min_rows: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _bar_is_on_the_right_side(self) -> Self:
+        wanted, other = ("at_least", "at_most") if self.fairness.endswith("_ratio") else ("at_most", "at_least")
+        if getattr(self, other) is not None:
+            raise ValueError(f"{self.fairness} is best at {'1' if wanted == 'at_least' else '0'}: give {wanted}.")
+        if self.of is not None and not self.fairness.startswith("metric_"):
+            raise ValueError(f"of belongs to metric_difference and metric_ratio, and this is {self.fairness}.")
+        if len(self.groups) == 1:
+            raise ValueError("groups: name at least two groups, or none for all of them.")
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        what = self.fairness.replace("metric", self.of or "metric")
+        return self.name or called(f"{what}_between_{self.between}_{self._held}")
+
+
+class CalibrationGate(Bar):
+    """A bar on how far probabilities, or the mean of a regression's answers, are from what came.
+
+    `bins` belong to the expected calibration error.
+    """
+
+    calibration: Literal["expected_calibration_error", "brier_score", "mean_bias"]
+    bins: int = Field(default=10, ge=2, le=100)
+    min_rows: int = Field(default=30, ge=1)
+
+    @model_validator(mode="after")
+    def _is_best_at_zero(self) -> Self:
+        if self.at_least is not None or self.at_most is None:
+            raise ValueError(f"{self.calibration} is best at 0: give at_most.")
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        return self.name or called(f"{self.calibration}_{self._held}")
+
+
+class LatencyGate(Value):
+    """The most milliseconds for one prediction, at a quantile of `repeats` of them after `warm_up` others."""
+
+    latency: Literal["median", "p95", "p99"]
+    at_most_ms: float = Field(gt=0, allow_inf_nan=False)
+    repeats: int = Field(default=200, ge=20, le=10_000)
+    warm_up: int = Field(default=20, ge=1, le=1_000)
+    name: Name | None = None
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the most that pass."""
+        return None, self.at_most_ms
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        return self.name or f"{self.latency}_latency_is_low_enough"
+
+
+class SizeGate(Value):
+    """The most bytes that the stored artifact may have."""
+
+    size: Literal["artifact"]
+    at_most_bytes: int = Field(gt=0)
+    name: Name | None = None
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the most that pass."""
+        return None, self.at_most_bytes
+
+    @property
+    def called(self) -> str:
+        """The name of the gate."""
+        return self.name or f"{self.size}_is_small_enough"
+
+
+class BehaviourGate(Value):
+    """A function that tries the candidate and says of each case whether it behaves; `share` of them must."""
+
+    behaviour: ImportPath
+    params: dict[str, Any] = {}
+    share: float = Field(default=1.0, gt=0, le=1)
+    min_cases: int = Field(default=1, ge=1)
+    name: Name | None = None
+
+    @property
+    def limits(self) -> tuple[float | None, float | None]:
+        """The least and the most that pass."""
+        return self.share, None
+
+    @property
+    def called(self) -> str:
+        """The name of the gate: the function's."""
+        return self.name or called(self.behaviour.rpartition(".")[2])
+
+
+GATES: dict[str, type[Value]] = {
+    "metric": MetricGate,
+    "champion": ChampionGate,
+    "worst_slice": WorstSliceGate,
+    "fairness": FairnessGate,
+    "calibration": CalibrationGate,
+    "latency": LatencyGate,
+    "size": SizeGate,
+    "behaviour": BehaviourGate,
+}
+
+
+def called(text: str) -> str:
+    """Text as the name of a check, which holds small letters, digits and _."""
+    return re.sub(r"[^a-z0-9_]+", "_", text.lower())
+
+
+def _kind_of_gate(data: Any) -> str | None:
+    """What kind a gate is, by the one field that only this kind has."""
+    if isinstance(data, Value):
+        return next((kind for kind, of in GATES.items() if isinstance(data, of)), None)
+    kinds = [kind for kind in GATES if isinstance(data, dict) and kind in data]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+Gate = Annotated[
+    Annotated[MetricGate, Tag("metric")]
+    | Annotated[ChampionGate, Tag("champion")]
+    | Annotated[WorstSliceGate, Tag("worst_slice")]
+    | Annotated[FairnessGate, Tag("fairness")]
+    | Annotated[CalibrationGate, Tag("calibration")]
+    | Annotated[LatencyGate, Tag("latency")]
+    | Annotated[SizeGate, Tag("size")]
+    | Annotated[BehaviourGate, Tag("behaviour")],
+    Discriminator(
+        _kind_of_gate,
+        custom_error_type="gate_kind",
+        custom_error_message=f"a gate has exactly one of the fields {', '.join(GATES)}.",
+    ),
+]
 
 
 class Registration(Value):
@@ -466,9 +683,6 @@ class ModelSpec(Value):
                 f"evaluation.metric {self.evaluation.metric!r} is not a metric of {self.task}."
                 f" Allowed: {', '.join(known)}."
             )
-        for gate in self.gates:
-            if gate.metric not in known and gate.metric != "skill":
-                raise ValueError(f"gate metric {gate.metric!r} is unknown. Allowed: {', '.join(known)}, skill.")
         if self.target in self.exclude:
             raise ValueError(f"target {self.target!r} cannot be excluded.")
         if self.target in self.time.columns:
@@ -485,6 +699,20 @@ class ModelSpec(Value):
         return self
 
     @model_validator(mode="after")
+    def _gates_can_be_held(self) -> Self:
+        names = [gate.called for gate in self.gates]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"gates: two are called {twice[0]!r}. Join them, or give one a name of its own (name: ...)."
+            )
+        if taken := sorted(CHECKS_OF_THE_REPORT & set(names)):
+            raise ValueError(f"gates: {taken[0]!r} is another check of evaluation_report. Give the gate another name.")
+        for gate in self.gates:
+            if wrong := _impossible(gate, self.task, self.evaluation):
+                raise ValueError(wrong)
+        return self
+
+    @model_validator(mode="after")
     def _names_partitions_as_they_are_called(self) -> Self:
         for key in self.drift.world_changed:
             if form := _allowed_form(self.partitions, key):
@@ -496,6 +724,28 @@ class ModelSpec(Value):
         if self.labels is not None and self.target in (*self.labels.key, self.labels.known):
             raise ValueError(f"labels: {self.target!r} is the target, and so neither in labels.key nor labels.known.")
         return self
+
+
+def _impossible(gate: Gate, task: Task, evaluation: Evaluation) -> str | None:
+    """Why no candidate of the task can be held against the gate; None where one can."""
+    known = METRICS[task]
+    match gate:
+        case MetricGate(metric=metric) if metric not in known and metric != "skill":
+            return f"gate metric {metric!r} is unknown. Allowed: {', '.join(known)}, skill."
+        case WorstSliceGate(worst_slice=metric) if metric not in known:
+            return f"gate worst_slice {metric!r} is unknown. Allowed: {', '.join(known)}."
+        case WorstSliceGate(column=None) if not evaluation.slices:
+            return "gate worst_slice needs slices: declare columns in evaluation.slices."
+        case WorstSliceGate(column=str(column)) if column not in evaluation.slices:
+            return f"gate worst_slice: {column!r} is not among evaluation.slices: {', '.join(evaluation.slices)}."
+        case FairnessGate(of=str(metric)) if metric not in known:
+            return f"gate fairness: metric {metric!r} is unknown. Allowed: {', '.join(known)}."
+        case FairnessGate(fairness=measure) if task != "binary" and not measure.startswith("metric_"):
+            return f"gate fairness: {measure} is of a binary task, and this is {task}: use metric_difference."
+        case CalibrationGate(calibration=measure) if (measure == "mean_bias") != (task == "regression"):
+            allowed = "mean_bias" if task == "regression" else "expected_calibration_error, brier_score"
+            return f"gate calibration: {measure} is not of the task {task}. Allowed: {allowed}."
+    return None
 
 
 def _allowed_form(partitions: Partitions, key: str) -> str | None:

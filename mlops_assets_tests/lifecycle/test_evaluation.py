@@ -56,7 +56,7 @@ def test_a_candidate_is_judged_on_the_newest_month_and_everything_is_said_and_sa
     assert shown["report"].endswith(f"toy/evaluation/{page.name}")
     assert all(check.passed for check in checks(result).values())
     judges = {"clears_every_gate", "beats_the_naive_baseline", "judged_on_unseen_rows"}
-    assert set(checks(result)) == {"stands_on_current_data", *judges}
+    assert set(checks(result)) == {"stands_on_current_data", "skill_is_high_enough", *judges}
 
 
 def test_metrics_of_the_hold_out_are_in_the_candidates_mlflow_run(workshop):
@@ -105,7 +105,10 @@ def test_a_hold_out_with_one_value_only_leaves_metrics_undefined_and_their_gates
     result = run(shop, "trained_model", "evaluation_report")
     assert "r2" in report(shop).absent
     assert [(gate.value is None, gate.passed) for gate in report(shop).gates] == [(True, False), (False, True)]
-    assert checks(result)["clears_every_gate"].description == "r2 is undefined, the gate asks for at least 0.1"
+    assert (
+        checks(result)["clears_every_gate"].description
+        == "r2 is undefined (the target is constant), the gate asks for at least 0.1"
+    )
 
 
 def test_rows_that_changed_after_training_cannot_judge(workshop):

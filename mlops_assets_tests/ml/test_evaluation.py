@@ -8,11 +8,12 @@ import pandas as pd
 import pytest
 
 from mlops_assets.ml import charts
-from mlops_assets.ml.evaluation import Contender, EvaluationReport, GateResult, evaluate, incomparable, unseen
+from mlops_assets.ml.evaluation import Contender, EvaluationReport, evaluate, incomparable, unseen
 from mlops_assets.ml.evaluation_page import html
+from mlops_assets.ml.gates import Finding, GateResult
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, aligned
 from mlops_assets.ml.metrics import UnusablePredictionsError
-from mlops_assets.ml.spec import Gate
+from mlops_assets.ml.spec import MetricGate
 from mlops_assets_tests import toy
 from mlops_assets_tests.evidence import candidate, report
 
@@ -157,7 +158,8 @@ def test_a_candidate_whose_predictions_are_unusable_is_refused():
     ("figures", "passed"), [({"r2": 0.5}, True), ({"r2": 0.4999}, False), ({"r2": math.nan}, False), ({}, False)]
 )
 def test_a_gate_passes_only_a_figure_that_is_there_and_good_enough(figures, passed):
-    assert GateResult.of(Gate(metric="r2", at_least=0.5), figures).passed is passed
+    gate = MetricGate(metric="r2", at_least=0.5)
+    assert GateResult.of_finding(gate, Finding(value=figures.get("r2"))).passed is passed
 
 
 def test_gates_are_reported_with_the_figure_that_they_were_held_against():

@@ -179,9 +179,10 @@ class EndedRun:
 
     def _of_check(self, check: AssetCheckEvaluation) -> Iterator[Alert]:
         """A check that blocks is about each partition that it refused, one that warns about the asset as it is."""
-        if check.passed or check.check_name in TOLD_ELSEWHERE:
+        model = check.asset_key.path[0]
+        if check.passed or check.check_name in TOLD_ELSEWHERE or self._is_gate(check):
             return
-        found, model = _findings(check), check.asset_key.path[0]
+        found = _findings(check)
         blocks = check.severity == dg.AssetCheckSeverity.ERROR
         for finding in found if blocks else found[-1:]:
             yield Alert(
@@ -193,6 +194,12 @@ class EndedRun:
                 link=self.alerts.asset_url(check.asset_key, check=check.check_name),
                 raised=self.at,
             )
+
+    def _is_gate(self, check: AssetCheckEvaluation) -> bool:
+        """Whether this is the check of one gate: `clears_every_gate` tells of all that failed at once."""
+        model, asset = check.asset_key.path
+        gates = self.specs[model].gates if model in self.specs else ()
+        return asset == "evaluation_report" and check.check_name in {gate.called for gate in gates}
 
     def _why_it_failed(self) -> list[tuple[str | None, Finding]]:
         """The step that failed and why, by partition; nothing where a person need not be told, or is told otherwise.

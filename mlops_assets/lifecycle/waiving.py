@@ -1,0 +1,76 @@
+"""Waivers as the stages meet them: which are in force, by the ledger and by nothing else; and writing one."""
+
+from __future__ import annotations
+
+from mlops_assets.lifecycle.common import Clock
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.ledger import Link
+from mlops_assets.ml.spec import ModelSpec, Value
+from mlops_assets.ml.waivers import Waiver, WaiverError, in_force, until, unwaived, waived
+from mlops_assets.resources.ledger import BrokenLedgerError, Ledger
+from mlops_assets.resources.registry import Registry
+
+
+class Wish(Value):
+    """A waiver that a person asks for: of which gate, of which candidate (the newest judged where null), and why."""
+
+    gate: str
+    why: str
+    until: str
+    who: str
+    candidate: str | None = None
+    version: int | None = None
+
+
+def waivers_in_force(
+    spec: ModelSpec, candidate: str, report: EvaluationReport, ledger: Ledger, clock: Clock
+) -> dict[str, Waiver]:
+    """The waivers that let failed gates of a candidate go now, by the gate's name.
+
+    The ledger is read only where a gate failed. Raises BrokenLedgerError where it is not as it was written.
+    """
+    if not unwaived(report.held(spec), {}):
+        return {}
+    links = ledger.links(spec.name)
+    found = in_force(links, spec, candidate, clock())
+    if found and (broken := ledger.verify()):
+        raise BrokenLedgerError(f"The ledger cannot be trusted, and no waiver in it: {broken}")
+    return found
+
+
+def waive(
+    wish: Wish, spec: ModelSpec, report: EvaluationReport, ledger: Ledger, registry: Registry, clock: Clock
+) -> Link:
+    """Write a waiver into the ledger. Raises WaiverError where there is no such gate or candidate, or it passes."""
+    gates = [gate.called for gate in spec.gates]
+    if wish.gate not in gates:
+        raise WaiverError(f"{spec.name} has no gate {wish.gate!r}. There are: {', '.join(gates) or 'none'}.")
+    version = _named(wish, spec, report, registry)
+    [result] = [result for result in report.held(spec) if result.gate.called == wish.gate]
+    entry = waived(result, spec.name, report.candidate, version, wish.who, wish.why, until(wish.until), clock())
+    return ledger.append(entry)
+
+
+def _named(wish: Wish, spec: ModelSpec, report: EvaluationReport, registry: Registry) -> int | None:
+    """The version that holds the candidate, where one is named. Raises WaiverError where it is not the judged one."""
+    if wish.candidate is not None and wish.version is not None:
+        raise WaiverError("Name a candidate or a version, not both.")
+    if wish.candidate is not None and not (len(wish.candidate) >= 7 and report.candidate.startswith(wish.candidate)):
+        raise WaiverError(_unjudged(f"Candidate {wish.candidate!r}", spec, report))
+    if wish.version is None:
+        return None
+    known = {version.number: version for version in registry.versions(spec.name)}
+    if wish.version not in known:
+        there = ", ".join(f"v{number}" for number in known) or "none"
+        raise WaiverError(f"{spec.name} has no v{wish.version}. There are: {there}.")
+    holds = registry.candidate(known[wish.version]).model_sha256
+    if holds != report.candidate:
+        raise WaiverError(_unjudged(f"v{wish.version} ({holds[:12]})", spec, report))
+    return wish.version
+
+
+def _unjudged(what: str, spec: ModelSpec, report: EvaluationReport) -> str:
+    return (
+        f"{what} is not the candidate that the newest report of {spec.name} judged ({report.candidate[:12]}): which "
+        "gates it fails is not known. Materialize evaluation_report of it first."
+    )
