@@ -1,4 +1,4 @@
-"""`mlops-assets ledger`, `restore`, `rollback`, `vouch`: what was done with versions, and what a person does."""
+"""`mlops-assets ledger`, `restore`, `rollback`, `vouch`, `waive`: what was done with versions, and what a person does."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from rich.markup import escape
 from rich.table import Table
 
 from mlops_assets import settings
-from mlops_assets.lifecycle import releasing
+from mlops_assets.lifecycle import releasing, waiving
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.proving import proves
 from mlops_assets.ml.approvals import APPROVAL, SignedAnswer, Verdict, signed_by_person
+from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns
 from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import ModelSpec
+from mlops_assets.ml.waivers import WaiverError
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.keys import KeyUnavailableError, keys_here
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
@@ -35,6 +37,7 @@ REFUSALS = (
     LedgerUnavailableError,
     RegistryConflictError,
     TrackingUnavailableError,
+    WaiverError,
     settings.SecretInUriError,
 )
 
@@ -46,9 +49,12 @@ def table(links: Iterable[Link]) -> Table:
         shown.add_column(name, justify="right" if name == "entry" else "left", overflow="fold")
     for link in links:
         entry = link.entry
-        what = f"v{entry.version} {entry.kind.replace('_', ' ')}"
+        of = f"v{entry.version}" if entry.version else str(entry.candidate)[:DIGEST]
+        what = f"{of} {entry.kind.replace('_', ' ')}"
         how = "instead of" if entry.kind in CROWNING else "judged against"
         told = [f"{how} v{entry.previous}"] * (entry.previous is not None)
+        told += [f"gate {entry.gate}"] * (entry.gate is not None)
+        told += [f"until {entry.expires:%Y-%m-%d %H:%M}"] if entry.expires else []
         told += [f"as entry {entry.answers} says"] * (entry.answers is not None)
         shown.add_row(
             str(link.sequence),
@@ -74,6 +80,21 @@ def roll_back(model: str, to: int | None, why: str) -> str:
     prove = proves(_registry(), Tracking(root=home, tracking_uri=uri), Blobs(root=home))
     reign = releasing.roll_back(model, to, getuser(), why, ledger_here(), _registry(), _now, prove)
     return f"v{reign.version} of {model} is champion again, instead of v{reign.previous} (entry {reign.sequence})."
+
+
+def waive(
+    spec: ModelSpec, gate: str, why: str, until: str, candidate: str | None = None, version: int | None = None
+) -> str:
+    """Let one gate of one candidate go until a day, in the name of whoever types it; what was done."""
+    report = Records(root=settings.home()).get(EvaluationReport, spec.name, "evaluation_report")
+    if report is None:
+        raise WaiverError(f"{spec.name} has no evaluation_report yet: there is no candidate of which a gate could go.")
+    wish = waiving.Wish(gate=gate, why=why, until=until, who=_whoever_acts()[0], candidate=candidate, version=version)
+    link = waiving.waive(wish, spec, report, ledger_here(), _registry(), _now)
+    return (
+        f"Gate {gate} of {spec.name}, candidate {report.candidate[:DIGEST]}, is waived until "
+        f"{link.entry.expires:%Y-%m-%d %H:%M} UTC (entry {link.sequence}). Materialize registered_version and champion."
+    )
 
 
 def answer(spec: ModelSpec, version: int, kind: Verdict, why: str) -> str:

@@ -270,6 +270,27 @@ def explain(
     raise typer.Exit(1 if found.broken else 0)
 
 
+def waive(
+    model: Annotated[str, typer.Argument(help="A declared model.")],
+    gate: Annotated[str, typer.Argument(help="The gate that its candidate fails, as its check is called.")],
+    reason: Annotated[str, typer.Option(help="Why, for the ledger.")],
+    until: Annotated[str, typer.Option(help="The last day on which it holds (UTC), such as 2026-12-31.")],
+    candidate: Annotated[
+        str | None, typer.Option(help="Its SHA-256, or how that begins; the newest judged when not given.")
+    ] = None,
+    version: Annotated[int | None, typer.Option(help="The version that holds the candidate, instead.")] = None,
+) -> None:
+    """Let one gate of one candidate go until a day, and write down who did."""
+    from mlops_assets import chronicle
+
+    console = Console()
+    try:
+        said = chronicle.waive(_declared(console, model), gate, reason, until, candidate, version)
+    except chronicle.REFUSALS as error:
+        _refuse(console, error)
+    console.print(escape(said), soft_wrap=True)
+
+
 @app.command()
 def approve(
     model: Annotated[str, typer.Argument(help="A model with a version that waits for approval.")],

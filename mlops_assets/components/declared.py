@@ -12,7 +12,7 @@ from dagster.components.core.component_tree import ComponentTree
 
 from mlops_assets.components.supervised_model import SupervisedModel
 from mlops_assets.ml.freshness import length
-from mlops_assets.ml.spec import ModelSpec, SqlSource
+from mlops_assets.ml.spec import BehaviourGate, FairnessGate, ModelSpec, SqlSource
 
 if TYPE_CHECKING:
     import pandera.pandas as pandera
@@ -32,6 +32,7 @@ def faults(spec: ModelSpec) -> list[str]:
         _contract_faults,
         _label_faults,
         _pipeline_faults,
+        _gate_faults,
         _compute_faults,
     )
     return [fault for look in looks for fault in look(spec)]
@@ -96,6 +97,31 @@ def _pipeline_faults(spec: ModelSpec) -> Iterator[str]:
         yield f"estimator.params: {error}"
     except IMPORTING as error:
         yield f"estimator: {spec.estimator.path} cannot be made: {type(error).__name__}: {error}"
+
+
+def _gate_faults(spec: ModelSpec) -> Iterator[str]:
+    """A test of behaviour must be a function, and fairness between groups needs its column."""
+    from mlops_assets.ml.features import FeatureError, function
+
+    for gate in spec.gates:
+        if isinstance(gate, BehaviourGate):
+            try:
+                function(gate.behaviour)
+            except (FeatureError, *IMPORTING) as error:
+                yield f"gates: behaviour {gate.behaviour} cannot be used: {error}"
+        if isinstance(gate, FairnessGate):
+            yield from _fairness_faults(spec, gate)
+
+
+def _fairness_faults(spec: ModelSpec, gate: FairnessGate) -> Iterator[str]:
+    from mlops_assets.ml.contracts import load_contract
+
+    try:
+        columns = load_contract(spec.contract).columns
+    except (AttributeError, *IMPORTING):
+        return  # the contract's own fault says so
+    if gate.between not in columns:
+        yield f"gates: fairness between {gate.between!r}, which is not a column of the contract: {', '.join(columns)}."
 
 
 def _compute_faults(spec: ModelSpec) -> Iterator[str]:

@@ -51,10 +51,10 @@ def pipeline(spec: ModelSpec) -> Pipeline:
 
 
 def function(path: str) -> FunctionType:
-    """The function that a feature step names."""
+    """The function that a feature step, or a test of behaviour, names."""
     found = _import(path)
     if not isinstance(found, FunctionType):
-        raise FeatureError(f"{path} is not a function: a feature step is a function of a frame.")
+        raise FeatureError(f"{path} is not a function.")
     return found
 
 

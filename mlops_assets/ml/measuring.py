@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -179,7 +180,7 @@ def _parity(
 
     value = getattr(fair, gate.fairness)(actual, said, sensitive_features=labels)
     rates = {"selected": fair.selection_rate, "found": fair.true_positive_rate, "wrongly": fair.false_positive_rate}
-    shown = {name: rates[name] for name in RATES[_family(gate)]}
+    shown: dict[str, Any] = {name: rates[name] for name in RATES[_family(gate)]}
     frame = fair.MetricFrame(metrics=shown, y_true=actual, y_pred=said, sensitive_features=labels)
     return float(value), _by_group(frame.by_group)
 
