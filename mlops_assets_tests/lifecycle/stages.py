@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from mlops_assets.lifecycle.champion import champion
+from mlops_assets.lifecycle.common import Clock, utc_now
 from mlops_assets.lifecycle.evaluation import VALIDATED, evaluation
 from mlops_assets.lifecycle.registration import registration
 from mlops_assets.lifecycle.training import training
@@ -56,9 +57,10 @@ def validated(workshop: Workshop) -> Workshop:
     return workshop
 
 
-def run(workshop: Workshop, *assets: str) -> dg.ExecuteInProcessResult:
+def run(workshop: Workshop, *assets: str, clock: Clock = utc_now) -> dg.ExecuteInProcessResult:
     """Materialize assets from `trained_model` on (all by default) in one run, on what has been validated."""
-    stages = dg.Definitions.merge(*(stage(workshop.spec) for stage in (training, evaluation, registration, champion)))
+    judging = (stage(workshop.spec, clock=clock) for stage in (evaluation, registration, champion))
+    stages = dg.Definitions.merge(training(workshop.spec), *judging)
     chosen = assets or TRAINING
     return dg.materialize(
         list(stages.assets),

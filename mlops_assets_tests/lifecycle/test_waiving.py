@@ -1,0 +1,183 @@
+"""Gates and waivers on real MLflow, Dagster and ledger: a failed gate without a waiver lets nothing through."""
+
+import json
+from datetime import timedelta
+
+import dagster as dg
+import pytest
+
+from mlops_assets.lifecycle.waiving import Wish, waive
+from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.waivers import WaiverError
+from mlops_assets.resources.registry import CHAMPION
+from mlops_assets_tests import toy
+from mlops_assets_tests.lifecycle.stages import checks, failure, materialized, metadata, run, validated
+from mlops_assets_tests.lifecycle.test_releasing import NOON, clock
+
+GATE = "mae_is_low_enough"
+STRICT = [{"metric": "mae", "at_most": 0.001}]
+EVERY_KIND = [
+    {"metric": "skill", "at_least": 0.2},
+    {"champion": "better"},
+    {"worst_slice": "mae", "at_most": 20},
+    {"fairness": "metric_ratio", "between": "kind", "at_least": 0.1},
+    {"calibration": "mean_bias", "at_most": 20},
+    {"latency": "median", "at_most_ms": 10_000, "repeats": 20, "warm_up": 1},
+    {"size": "artifact", "at_most_bytes": 10_000_000},
+    {"behaviour": "mlops_assets_tests.ml.test_trying.all_is_well"},
+]
+
+
+def report(shop):
+    return shop.resources["records"].get(EvaluationReport, "toy", "evaluation_report")
+
+
+def wish(shop, until="2026-03-01", spec=None, **changes):
+    asked = {"gate": GATE, "why": "The fair is in town.", "who": "ada", "until": until, **changes}
+    ledger, registry = shop.resources["ledger"], shop.resources["registry"]
+    return waive(Wish(**asked), spec or shop.spec, report(shop), ledger, registry, clock)
+
+
+def kinds(shop):
+    return [link.entry.kind for link in shop.resources["ledger"].links("toy")]
+
+
+def raised(shop, gates):
+    """The declaration with other gates, in the same home."""
+    shop.spec.__dict__["gates"] = toy.spec("x", gates=gates).gates
+
+
+def test_every_kind_of_gate_is_a_check_of_its_own_with_its_numbers(workshop):
+    shop = validated(workshop(gates=EVERY_KIND))
+    result = run(shop)
+    assert result.success
+    found = checks(result)
+    names = [gate.called for gate in shop.spec.gates]
+    assert all(found[name].passed for name in (*names, "clears_every_gate"))
+    assert all(found[name].metadata["asks_for"].value for name in names)
+    slices = found["mae_of_the_worst_slice_is_low_enough"].metadata
+    assert slices["low"].value < slices["value"].value < slices["high"].value <= 20 == slices["at_most"].value
+    assert len(slices["parts"].records) == 3
+    held = found["is_better_than_the_champion"]
+    assert held.description.startswith("the gain on the champion is not asked for (there is no champion yet)")
+    assert found["artifact_is_small_enough"].metadata["value"].value == len(
+        shop.resources["tracking"].artifact(
+            shop.resources["registry"].candidate(shop.resources["registry"].versions("toy")[0])
+        )
+    )
+    alone = run(shop, "evaluation_report", "registered_version", CHAMPION)
+    assert alone.success, "the champion is not worse than itself"
+
+
+def test_without_a_waiver_a_failed_gate_lets_nothing_through_however_the_run_is_started(workshop):
+    shop = validated(workshop(gates=[{"metric": "mae", "at_most": 100}]))
+    assert run(shop, "trained_model", "evaluation_report", "registered_version").success
+    raised(shop, STRICT)
+    released = run(shop, CHAMPION)
+    assert "toy v1 is not released: 1 of 1 gates failed: mae is" in failure(released)
+    registered = run(shop, "registered_version")
+    assert "toy is not registered: 1 of 1 gates failed: mae is" in failure(registered)
+    for asked in (("registered_version", CHAMPION), ("evaluation_report", "registered_version", CHAMPION), ()):
+        result = run(shop, *asked)
+        assert not {"registered_version", CHAMPION} & materialized(result)
+    job = shop.run(assets=["evaluation_report", "registered_version", "champion"])
+    assert not job.success
+    for other in ({"latency": "p99", "at_most_ms": 1e6}, {"behaviour": "mlops_assets_tests.ml.test_trying.breaks"}):
+        raised(shop, [other])
+        assert "materialize evaluation_report again" in failure(run(shop, "registered_version", CHAMPION))
+    assert len(shop.resources["registry"].versions("toy")) == 1
+    assert (shop.resources["registry"].champion("toy"), kinds(shop)) == (None, [])
+
+
+def test_a_waiver_lets_one_gate_of_one_candidate_go_until_it_expires_and_is_shown_everywhere(workshop):
+    shop = validated(workshop(gates=STRICT))
+    before = run(shop, clock=clock)
+    assert "registered_version" not in materialized(before)
+    assert checks(before)[GATE].severity == dg.AssetCheckSeverity.ERROR
+    link = wish(shop)
+    assert (link.entry.kind, link.entry.gate, link.entry.candidate) == ("waived", GATE, report(shop).candidate)
+    over = link.entry.expires
+
+    late = run(shop, "registered_version", clock=lambda: over)
+    assert "1 of 1 gates failed" in failure(late)
+    result = run(
+        shop, "evaluation_report", "registered_version", CHAMPION, clock=lambda: over - timedelta(microseconds=1)
+    )
+    assert result.success
+    said = "waived until 2026-03-02 00:00 UTC by ada because The fair is in town"
+    for name in (GATE, "clears_every_gate"):
+        check = checks(result)[name]
+        assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+        assert said in check.description
+    shown = metadata(result, "registered_version")["waivers"].records[0].data
+    assert (shown["gate"], shown["who"], shown["entry"]) == (GATE, "ada", 1)
+    [version] = shop.resources["registry"].versions("toy")
+    assert json.loads(version.tags["mlops.waived"]) == {GATE: said}
+    assert kinds(shop) == ["waived", "released", "confirmed"]
+    assert f"{GATE} is {said}." in shop.resources["ledger"].links("toy")[1].entry.why
+
+    assert "not released" in failure(run(shop, CHAMPION, clock=lambda: over))
+    raised(shop, [{"metric": "mae", "at_most": 0.0001}])
+    assert "1 of 1 gates failed" in failure(run(shop, "registered_version", clock=clock))
+
+
+def test_a_ledger_that_was_changed_lets_nothing_go(workshop):
+    shop = validated(workshop(gates=STRICT))
+    assert not run(shop, "trained_model", "evaluation_report", clock=clock).success
+    ledger = shop.resources["ledger"]
+    wish(shop)
+    forged = ledger.links()[0]
+    from sqlalchemy import create_engine, text
+
+    with create_engine(ledger.uri).begin() as connection:
+        for trigger in ("mlops_ledger_no_update",):
+            connection.execute(text(f"DROP TRIGGER {trigger}"))
+        payload = forged.payload.replace("The fair", "A storm")
+        connection.execute(text("UPDATE mlops_ledger SET payload = :payload"), {"payload": payload})
+    assert "The ledger cannot be trusted, and no waiver in it: entry 1" in failure(
+        run(shop, "registered_version", clock=clock)
+    )
+    assert shop.resources["registry"].versions("toy") == ()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"gate": "mea_is_low_enough"}, "toy has no gate 'mea_is_low_enough'. There are: mae_is_low_enough"),
+        ({"until": "2026-02-28"}, "has expired already"),
+        ({"why": " "}, "needs a reason"),
+        ({"candidate": "f" * 64}, "is not the candidate that the newest report of toy judged"),
+        ({"candidate": "c" * 6}, "is not the candidate that the newest report of toy judged"),
+        ({"version": 7}, "toy has no v7. There are: v1"),
+        ({"version": 1}, "v1 (dddddddddddd) is not the candidate that the newest report of toy judged"),
+        ({"version": 1, "candidate": "c" * 64}, "a candidate or a version, not both"),
+    ],
+)
+def test_a_waiver_of_what_is_not_there_is_refused_and_nothing_is_written(house, changes, said):
+    with pytest.raises(WaiverError) as refused:
+        waive(Wish(**{"gate": GATE, "why": "x", "who": "ada", "until": "2026-03-01", **changes}), *house, clock)
+    assert said in str(refused.value)
+    assert house[2].links() == ()
+
+
+@pytest.mark.parametrize(("changes", "version"), [({"candidate": "c" * 7}, None), ({"version": 2}, 2)])
+def test_a_candidate_is_named_by_how_it_begins_or_by_its_version(house, changes, version):
+    asked = Wish(gate=GATE, why="x", who="ada", until="2026-03-01", **changes)
+    entry = waive(asked, *house, clock).entry
+    assert (entry.candidate, entry.version, entry.when) == ("c" * 64, version, NOON)
+
+
+@pytest.fixture
+def house(tmp_path):
+    """A declaration, a report of a candidate that fails its gate, a ledger, and a registry where it is v2."""
+    from mlops_assets.resources.ledger import Ledger
+    from mlops_assets.resources.registry import Registry
+    from mlops_assets_tests import evidence
+    from mlops_assets_tests.homes import empty_database
+
+    (tmp_path / "mlflow.db").write_bytes(empty_database())
+    registry = Registry(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
+    registry.register(evidence.candidate(sha256="d" * 64, run="run-0"))
+    registry.register(evidence.candidate())
+    ledger = Ledger(uri=f"sqlite:///{tmp_path}/ledger.db", anchors=f"{tmp_path}/anchors")
+    return toy.spec("x", gates=STRICT), evidence.report(evidence.candidate()), ledger, registry
