@@ -1,4 +1,4 @@
-"""`mlops-assets ledger`, `restore`, `rollback`, `vouch`, `waive`: what was done with versions, and what a person does."""
+"""`mlops-assets ledger`, `restore`, `rollback`, `vouch`, `waive`: what was done with versions, what a person does."""
 
 from __future__ import annotations
 

@@ -270,6 +270,7 @@ def explain(
     raise typer.Exit(1 if found.broken else 0)
 
 
+@app.command()
 def waive(
     model: Annotated[str, typer.Argument(help="A declared model.")],
     gate: Annotated[str, typer.Argument(help="The gate that its candidate fails, as its check is called.")],

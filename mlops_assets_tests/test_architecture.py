@@ -17,6 +17,7 @@ from mlops_assets.definitions import defs
 PACKAGE = Path(mlops_assets.__file__).parent
 HEAVY = {
     "evidently",
+    "fairlearn",
     "mlflow",
     "sklearn",
     "matplotlib",

@@ -14,9 +14,11 @@ from mlops_assets.ml.ledger import Entry
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel
 from mlops_assets.resources.ledger import Ledger
+from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 from mlops_assets.simulation.bike import DIRTY_DELIVERY, BikeWorld
 from mlops_assets.simulation.delivery import content
+from mlops_assets_tests.evidence import candidate, report
 from mlops_assets_tests.ml.test_signing import private_text, public_line
 from mlops_assets_tests.resources.tracked import logged, tracking_in, trained
 from mlops_assets_tests.sinks import http_sink
@@ -199,6 +201,34 @@ def test_the_ledger_is_shown_and_verified(type_in, tmp_path):
     status, shown = type_in("ledger", "--verify")
     assert status == 1
     assert "The ledger is broken: entry 1 is missing: the ledger ends before it, and entry 2 was anchored." in shown
+
+
+def test_a_gate_is_waived_by_a_command_that_says_what_it_did_and_the_ledger_shows_it(type_in, tmp_path):
+    words = ("waive", "bike_demand", "artifact_is_small_enough", "--until", "2999-12-31")
+    status, said = type_in(*words, "--reason", "x")
+    assert (status, "bike_demand has no evaluation_report yet" in said) == (1, True)
+    home = tmp_path / "home"
+    judged = report(candidate(model="bike_demand"), model="bike_demand")
+    Records(root=str(home)).put("bike_demand", "evaluation_report", judged)
+    status, said = type_in(*words, "--reason", "It is [red] large.")
+    assert status == 0
+    assert (
+        "Gate artifact_is_small_enough of bike_demand, candidate cccccccccccc, is waived until 3000-01-01 00:00" in said
+    )
+    status, shown = type_in("ledger")
+    assert all(text in shown for text in ("cccccccccccc waived", "gate artifact_is_small_enough", "It is [red] large."))
+    for changed, why in (
+        (
+            ("waive", "bike_demand", "nothing", "--until", "2999-12-31"),
+            "bike_demand has no gate 'nothing'. There are: ",
+        ),
+        (("waive", "nobody", "nothing", "--until", "2999-12-31"), "There is no model 'nobody'"),
+        ((*words[:4], "2020-12-31"), "has expired already"),
+        ((*words, "--candidate", "f" * 12), "is not the candidate that the newest report"),
+    ):
+        status, said = type_in(*changed, "--reason", "x")
+        assert (status, why in said) == (1, True), said
+    assert type_in(*words)[0] == 2, "a reason is asked for"
 
 
 @pytest.fixture

@@ -44,6 +44,13 @@ def test_the_toy_declaration_and_every_shipped_one_are_without_fault():
         ({"estimator": {"path": "sklearn.linear_model.Ridge", "params": {"alhpa": 1}}}, "estimator", "alhpa"),
         ({"estimator": {"path": "sklearn.linear_model.Ridge", "params": {"alpha": "x"}}}, "estimator.params", "alpha"),
         ({"features": [{"path": "mlops_assets_tests.toy.nothing"}]}, "estimator or features", "nothing"),
+        ({"gates": [{"behaviour": "mlops_assets_tests.toy.nothing"}]}, "gates", "nothing"),
+        ({"gates": [{"behaviour": "mlops_assets_tests.toy.MONTHS"}]}, "gates", "is not a function"),
+        (
+            {"gates": [{"fairness": "metric_ratio", "between": "knid", "at_least": 0.5}]},
+            "gates",
+            "'knid', which is not a column of the contract: event_time, kind",
+        ),
         ({"compute": {"training": "warp-drive"}}, "compute.training", "warp-drive"),
     ],
 )

@@ -167,6 +167,22 @@ def test_some_checks_have_a_kind_of_alert_of_their_own(office, name, kind):
     assert office.look() == {}
 
 
+def test_of_gates_the_check_on_all_of_them_tells_and_the_check_of_each_does_not(office):
+    names = ("skill_is_high_enough", "clears_every_gate")
+    key = dg.AssetKey(["toy", "evaluation_report"])
+
+    @dg.asset(key=key, check_specs=[dg.AssetCheckSpec(name, asset=key) for name in names])
+    def judged():
+        failed = [dg.AssetCheckResult(check_name=name, passed=False, description="skill is 0.1") for name in names]
+        return dg.MaterializeResult(check_results=failed)
+
+    run(office, judged)
+    found = office.look()
+    assert set(found) == {"failed_check"}
+    assert found["failed_check"].sentence == "toy/evaluation_report fails the check clears_every_gate: skill is 0.1"
+    assert len(office.alerts.open()) == 1
+
+
 def test_a_performance_that_drops_is_told_by_its_own_sensor_only(office):
     run(office, checked(passed=False, name="performs_as_registered"))
     assert office.look() == {}
