@@ -220,7 +220,7 @@ def test_a_gate_is_waived_by_a_command_that_says_what_it_did_and_the_ledger_show
     for changed, why in (
         (
             ("waive", "bike_demand", "nothing", "--until", "2999-12-31"),
-            "bike_demand has no gate 'nothing'. There are: ",
+            "bike_demand has no gate 'nothing'.",
         ),
         (("waive", "nobody", "nothing", "--until", "2999-12-31"), "There is no model 'nobody'"),
         ((*words[:4], "2020-12-31"), "has expired already"),

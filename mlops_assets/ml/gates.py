@@ -126,8 +126,6 @@ def written(gate: Gate, value: float) -> str:
             return f"{figure(value)} ms"
         case SizeGate():
             return f"{value:,.0f} bytes"
-        case BehaviourGate():
-            return f"{value:.4g} of the cases"
     return figure(value)
 
 
@@ -149,7 +147,7 @@ def promise(gate: Gate) -> str:
         case SizeGate():
             return f"The stored artifact has {bar(gate)}."
         case BehaviourGate():
-            return f"{_words(gate.behaviour.rpartition('.')[2])}: {bar(gate)}."
+            return f"{_words(gate.behaviour.rpartition('.')[2])}: the share of cases where it holds is {bar(gate)}."
 
 
 def _subject(result: GateResult) -> str:
@@ -170,7 +168,7 @@ def _subject(result: GateResult) -> str:
         case SizeGate():
             return "the stored artifact"
         case BehaviourGate() as gate:
-            return f"what holds of {gate.called}{about}"
+            return f"the share of cases where {gate.called} holds{about}"
 
 
 def _measure(gate: FairnessGate) -> str:
