@@ -16,6 +16,7 @@ from mlops_assets.lifecycle.judging import Reference
 from mlops_assets.lifecycle.labelled import DRIFT, labels_of
 from mlops_assets.lifecycle.releasing import evidence_of
 from mlops_assets.lifecycle.report_metadata import path_of, pictures_of
+from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.approvals import Standing
 from mlops_assets.ml.card import Card, as_sections, chapters, markdown, parts_of, said_of
 from mlops_assets.ml.contracts import load_contract, pii_columns
@@ -119,10 +120,13 @@ class Dossier:
         """What the rules recommend, and whether that is to release it."""
         if reign and reign.version == card.version:
             return reign.why, True
-        if reason := refusal(card.candidate, card.report, self.spec):
+        desk, judged = self.desk, card.candidate.model_sha256
+        waived = waivers_in_force(self.spec, judged, card.report, desk.ledger, desk.clock)
+        if reason := refusal(card.candidate, card.report, self.spec, waived):
             return f"Not to release it: {reason}", False
         decision = decide(card.report, reign.version if reign else None, self.spec)
-        return decision.sentence, decision.champion
+        let_go = [f"{name} is {waiver}." for name, waiver in waived.items()]
+        return " ".join([decision.sentence, *let_go]), decision.champion
 
     def _lacks(self, card: Card, reign: Reign | None, asked: Standing | None) -> tuple[str, bool]:
         """What is missing before the version serves, and whether nothing is."""
