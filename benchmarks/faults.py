@@ -18,7 +18,7 @@ def measured() -> dict[int, list[dict]]:
     """Every figure, by row, from one run of the fault tests. A failed test stops here."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures.jsonl"
-        environment = {**os.environ, "MLOPS_FIGURES": str(path), "MLOPS_BACKFILL_DAYS": "365"}
+        environment = {**os.environ, "MLOPS_FIGURES": str(path), "MLOPS_BACKFILL_DAYS": "365", "MLOPS_FLIPS": "1000"}
         command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "fault", str(TESTS)]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         figures: dict[int, list[dict]] = {}

@@ -116,7 +116,7 @@ def rollback_job(clock: Clock = utc_now) -> dg.JobDefinition:
         ledger: Ledger,
     ) -> None:
         """Without training, recorded, and refused where what is there cannot serve."""
-        who = f"{config.person} (run {context.run_id})"
+        who = f"{config.person} (as typed in run {context.run_id})"
         prove = proves(registry, tracking, blobs)
         try:
             reign = roll_back(config.model, config.to, who, config.reason, ledger, registry, clock, prove)

@@ -13,6 +13,7 @@ import pytest
 from pandera.typing import Series
 
 from mlops_assets.lifecycle.sensors.alerting import deliver_alerts, raise_alerts
+from mlops_assets.ml.golden import Golden
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
@@ -94,6 +95,10 @@ def test_no_personal_value_is_found_in_anything_but_the_data_and_the_models(work
     assert "town" in candidate.inputs
     blobs = shop.resources["blobs"]
     kept = {name: blobs.read(getattr(candidate, name)) for name in ("reference", "reference_sample")}
+    golden = Golden.model_validate_json(blobs.read(candidate.golden))
+    with blobs.open(golden.rows) as stream:
+        kept["golden rows"] = pd.read_parquet(stream).to_csv().encode()
+    assert b"withheld" in kept["golden rows"]
     output = capfd.readouterr()
     seen = {**written(shop.home), **kept, "output": (output.out + output.err).encode()}
     found = {name: hits(content) for name, content in seen.items() if hits(content)}

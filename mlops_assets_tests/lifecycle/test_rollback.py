@@ -212,7 +212,7 @@ def test_the_job_goes_back_without_training_and_is_on_record(shop):
     assert serving(shop) == 2
     entry = shop.resources["ledger"].links("toy")[-2].entry
     assert (entry.kind, entry.version, entry.why) == ("rolled_back", 2, "It got worse.")
-    assert entry.who == f"grace (run {result.run_id})"
+    assert entry.who == f"grace (as typed in run {result.run_id})"
     [observed] = [event for event in result.all_events if event.event_type_value == "ASSET_OBSERVATION"]
     assert observed.asset_key == dg.AssetKey(["toy", "champion"])
 
