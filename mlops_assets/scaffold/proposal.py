@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from mlops_assets.ml.metrics import Task
-from mlops_assets.ml.spec import ModelSpec, Partitions
+from mlops_assets.ml.spec import ChampionGate, ModelSpec, Partitions
 from mlops_assets.ml.windows import Windows
 from mlops_assets.scaffold.columns import ColumnGuess, as_frame, guess_columns
 from mlops_assets.scaffold.sample import Sample, ScaffoldError
@@ -84,7 +84,7 @@ def propose(sample: Sample, found: TimeFound, wish: Wish, contract: str) -> Prop
             "metric": ESTIMATORS[task][1],
             "slices": _slices(columns, frame, wish),
         },
-        "gates": [{"metric": "skill", "at_least": 0.0}],
+        "gates": _gates(sizes),
     }
     fit = [column.name for column in columns if not column.unfit and column.name != wish.target]
     newest = int(sum(sizes[-training["window"] :]))
@@ -171,6 +171,12 @@ def _slices(columns: Sequence[ColumnGuess], frame: pd.DataFrame, wish: Wish) -> 
         if not column.unfit and column.name != wish.target and 2 <= frame[column.name].nunique() <= SLICE_VALUES
     ]
     return few[:2]
+
+
+def _gates(sizes: Sequence[int]) -> list[dict[str, Any]]:
+    """Better than a guess, and, where the hold-out has rows enough to tell, not surely worse than what serves."""
+    enough = sum(sizes[-_holdout(sizes) :]) >= ChampionGate.model_fields["min_rows"].default
+    return [{"metric": "skill", "at_least": 0.0}, *([{"champion": "undecided"}] if enough else [])]
 
 
 def _notes(sample: Sample, found: TimeFound, attributes: dict[str, Any], unfit: dict[str, str]) -> list[str]:

@@ -22,7 +22,7 @@ COMMENTS = {
     "exclude": "Columns that the model must not learn from.",
     "calendar": "Columns that always differ from one window to the next: no drift.",
     "quality": "A delivery with more bad rows than this blocks everything after it.",
-    "gates": "A candidate below these bars is never registered. skill: how much of a naive guess's error is gone.",
+    "gates": "No better than a guess, or surely worse than the champion: never registered. docs/gates.md has more.",
 }
 CONTRACT = '''"""What a row of `{name}` must be, as one sample file showed it. Tighten what you know better."""
 

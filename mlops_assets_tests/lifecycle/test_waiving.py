@@ -6,11 +6,14 @@ from datetime import timedelta
 import dagster as dg
 import pytest
 
+from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.releasing import NotApprovedError
 from mlops_assets.lifecycle.waiving import Wish, waive
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.waivers import WaiverError
 from mlops_assets.resources.registry import CHAMPION
 from mlops_assets_tests import toy
+from mlops_assets_tests.approving import Office
 from mlops_assets_tests.lifecycle.stages import checks, failure, materialized, metadata, run, validated
 from mlops_assets_tests.lifecycle.test_releasing import NOON, clock
 
@@ -28,8 +31,10 @@ EVERY_KIND = [
 ]
 
 
-def report(shop):
-    return shop.resources["records"].get(EvaluationReport, "toy", "evaluation_report")
+def report(of):
+    """The newest report, of a workshop or at a desk."""
+    records = of.records if isinstance(of, Desk) else of.resources["records"]
+    return records.get(EvaluationReport, "toy", "evaluation_report")
 
 
 def wish(shop, until="2026-03-01", spec=None, **changes):
@@ -165,6 +170,37 @@ def test_a_candidate_is_named_by_how_it_begins_or_by_its_version(house, changes,
     asked = Wish(gate=GATE, why="x", who="ada", until="2026-03-01", **changes)
     entry = waive(asked, *house, clock).entry
     assert (entry.candidate, entry.version, entry.when) == ("c" * 64, version, NOON)
+
+
+class StrictOffice(Office):
+    """An office whose version 2 fails its only gate."""
+
+    @property
+    def spec(self):
+        """The toy's declaration with a strict gate."""
+        return toy.spec(self.home / "landing", release=self.rule, gates=STRICT)
+
+    def waive(self):
+        """Let the gate go until the end of the day, twelve hours from now."""
+        asked = Wish(gate=GATE, why="The fair is in town.", who="eve", until="2026-03-01")
+        waive(asked, self.spec, report(self.desk()), self.ledger, self.registry, self.clock)
+
+
+@pytest.mark.parametrize(("minutes", "released"), [(12 * 60 - 1, True), (12 * 60, False)])
+def test_what_people_approved_is_released_while_the_waiver_of_its_failed_gate_is_in_force(tmp_path, minutes, released):
+    office = StrictOffice.open(tmp_path)
+    office.ask()
+    office.says("ana")
+    with pytest.raises(NotApprovedError, match="v2 of toy was approved, and is not released: 1 of 1 gates failed"):
+        office.desk().settle()
+    office.waive()
+    office.wait(minutes=minutes)
+    if released:
+        assert office.desk().settle().version == 2
+    else:
+        with pytest.raises(NotApprovedError, match="1 of 1 gates failed"):
+            office.desk().settle()
+    assert office.registry.holder("toy") == (2 if released else 1)
 
 
 @pytest.fixture

@@ -91,6 +91,13 @@ def test_the_limit_of_bad_rows_is_above_the_samples_worst_window(tmp_path):
     assert proposal(tmp_path, frame()).attributes["quality"]["max_bad_share"] == 0.05
 
 
+@pytest.mark.parametrize(("hours", "enough"), [(24 * 40, True), (24, False)])
+def test_a_gate_against_the_champion_is_proposed_where_the_hold_out_can_tell(tmp_path, hours, enough):
+    declared = proposal(tmp_path, frame(hours)).attributes
+    names = [gate.called for gate in ModelSpec.model_validate(declared).gates]
+    assert names == ["skill_is_high_enough", *(["is_not_surely_worse_than_the_champion"] if enough else [])]
+
+
 def test_leaks_counters_and_empty_columns_are_excluded_with_the_reason(tmp_path):
     rows = frame().assign(y=lambda rows: rows["x"] * 2, count=range(960), empty=None)
     found = proposal(tmp_path, rows)
