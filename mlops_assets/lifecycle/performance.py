@@ -1,7 +1,7 @@
 """`predictions`, what the champion of the moment said of every row, and `performance_report`, how right it was."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ from mlops_assets.ml.performance import (
     Yardsticks,
     as_table,
     first_of,
+    looked_back,
     measure,
     score_columns,
     scored,
@@ -278,7 +279,8 @@ class Measuring:
             return
         try:
             rows = self._answered(part, predicted)
-            report = measure(self.spec, rows, self._against(predicted))
+            against = self._against(predicted)
+            report = measure(self.spec, rows, replace(against, later=self._later(part)))
             self.made[partition] = self.estimating.add(report, predicted.candidate, rows.scores)
         except UNREADABLE as error:
             self.refused[partition] = str(error)
@@ -299,6 +301,17 @@ class Measuring:
         times = self.tables.read(spec.name, VALIDATED, part.files, [spec.time.name])[spec.time.name]
         target, known = answers_known(spec, self.tables, labels)
         return Answered(predicted, times, target, said, Late(labels, known))
+
+    def _later(self, part: ValidatedPartition) -> pd.DataFrame | None:
+        """Time and label of the rows just before a partition, where labels come late; None where there are none."""
+        spec, back = self.spec, looked_back(self.spec)
+        if not back:
+            return None
+        keys = [key for key in self.records.partitions(spec.name, VALIDATED) if key < part.partition]
+        parts = self.records.some(ValidatedPartition, spec.name, VALIDATED, keys[-back:])
+        labels = labels_of(spec, self.records, parts)
+        known = [each for key, each in parts.items() if key in labels and labels[key].teaches(each)]
+        return rows_with_target(spec, self.tables, known, labels, [spec.time.name]) if known else None
 
     def _against(self, predicted: PredictedPartition) -> Yardsticks:
         """What the figures of one version are held against, read once a version."""

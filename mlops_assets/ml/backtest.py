@@ -36,7 +36,14 @@ from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.leaks import LeakError
 from mlops_assets.ml.metrics import METRICS, UnusablePredictionsError
 from mlops_assets.ml.monitoring import DriftReport, Subject, in_force, judge, needs_retraining, predictions
-from mlops_assets.ml.performance import Answered, PerformanceReport, PredictedPartition, Yardsticks, measure
+from mlops_assets.ml.performance import (
+    Answered,
+    PerformanceReport,
+    PredictedPartition,
+    Yardsticks,
+    looked_back,
+    measure,
+)
 from mlops_assets.ml.registration import decide, refusal
 from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
 from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
@@ -264,9 +271,14 @@ class History:
             classes=candidate.classes,
         )
         learned = [each for each in self.parts if each.partition in candidate.manifest.fitted_partitions]
-        past = self.read(learned[-YARDSTICK:], [spec.time.name, spec.target])
+        columns = [spec.time.name, spec.target]
+        past = self.read(learned[-YARDSTICK:], columns)
+        before = oldest_first(each for each in self.parts if each.first < part.first)
+        back = looked_back(spec)
+        later = self.read(before[-back:], columns) if back and before else None
         said = answers(spec.task, made.fitted.pipeline, rows, candidate.inputs)
-        return measure(spec, Answered(predicted, rows[spec.time.name], rows[spec.target], said), Yardsticks(past, None))
+        answered = Answered(predicted, rows[spec.time.name], rows[spec.target], said)
+        return measure(spec, answered, Yardsticks(past, None, later))
 
 
 @dataclass

@@ -14,10 +14,21 @@ ENOUGH = 0.5
 
 @dataclass(frozen=True)
 class History:
-    """When the rows of fitting happened and what came of them: numbers, or codes of classes."""
+    """When the rows of fitting happened and what came of them: numbers, or codes of classes.
+
+    `later` are rows that were not fitted on, and whose labels are known all the same.
+    """
 
     times: np.ndarray
     targets: np.ndarray
+    later: History | None = None
+
+    @property
+    def known(self) -> tuple[np.ndarray, np.ndarray]:
+        """All times with what came of them."""
+        if self.later is None:
+            return self.times, self.targets
+        return np.concatenate([self.times, self.later.times]), np.concatenate([self.targets, self.later.targets])
 
 
 def guesses(
@@ -33,9 +44,10 @@ def guesses(
     name, constant = _constant(task, metric, history.targets, classes)
     flat = np.broadcast_to(constant, (len(times), *constant.shape))
     found = {name: flat}
-    recent = history.times >= times.min() - weeks * WEEK
-    known_times = np.concatenate([history.times[recent], times])
-    known = _outcomes(task, np.concatenate([history.targets[recent], actual]), classes)
+    past, targets = history.known
+    recent = past >= times.min() - weeks * WEEK
+    known_times = np.concatenate([past[recent], times])
+    known = _outcomes(task, np.concatenate([targets[recent], actual]), classes)
     earlier, has_one = _earlier(known_times, known, times, weeks * WEEK)
     if has_one.mean() >= ENOUGH:
         when = "one week" if weeks == 1 else f"{weeks} weeks"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -232,16 +232,12 @@ def estimates(spec: ModelSpec, scores: Scores) -> tuple[dict[str, Estimate], dic
     return found, absent
 
 
-def naive(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
-    """The naive guess that comes out best on the metric that decides."""
+def naive(trial: Trial, history: pd.DataFrame, later: pd.DataFrame | None = None) -> tuple[str, Scores]:
+    """The naive guess that comes out best on the metric that decides. `later` rows, where labels come late, help it."""
     spec = trial.spec
-    history = history[history[spec.target].notna()]
-    target = history[spec.target]
-    if trial.classes:
-        places = codes(target, trial.classes)
-        past = History(moments(history[spec.time.name])[places >= 0], places[places >= 0])
-    else:
-        past = History(moments(history[spec.time.name]), target.to_numpy(float))
+    past = _past(trial, history)
+    if later is not None:
+        past = replace(past, later=_past(trial, later))
     weeks = 1 if spec.labels is None else math.ceil(spec.labels.delay_days / 7)
     times, classes = trial.holdout.times, len(trial.classes)
     offered = guesses(spec.task, spec.evaluation.metric, past, times, trial.actual, classes, weeks)
@@ -253,6 +249,16 @@ def naive(trial: Trial, history: pd.DataFrame) -> tuple[str, Scores]:
 
     best = min(scored, key=badness)
     return best, scored[best]
+
+
+def _past(trial: Trial, history: pd.DataFrame) -> History:
+    spec = trial.spec
+    history = history[history[spec.target].notna()]
+    times, target = moments(history[spec.time.name]), history[spec.target]
+    if not trial.classes:
+        return History(times, target.to_numpy(float))
+    places = codes(target, trial.classes)
+    return History(times[places >= 0], places[places >= 0])
 
 
 def _skill(spec: ModelSpec, judged: Scores, baseline: Scores) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,7 @@ from mlops_assets.ml.labels import LabelledPartition, matured
 from mlops_assets.ml.metrics import NEEDS_TWO_CLASSES, Task
 from mlops_assets.ml.prediction_id import PINNED, PredictionId
 from mlops_assets.ml.spec import ModelSpec, Value, canonical
+from mlops_assets.ml.windows import partitions_in
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -126,10 +128,14 @@ class Answered:
 
 @dataclass(frozen=True)
 class Yardsticks:
-    """What a partition's figure is held against: time and target of rows of fitting, and the hold-out's figure."""
+    """What a partition's figure is held against: time and target of rows of fitting, and the hold-out's figure.
+
+    Where labels come late, `later` are rows since fitting whose labels the naive guess may look at.
+    """
 
     history: pd.DataFrame
     at_registration: Estimate | None
+    later: pd.DataFrame | None = None
 
 
 def first_of(made: PredictedPartition) -> PredictionId:
@@ -181,7 +187,7 @@ def measure(spec: ModelSpec, rows: Answered, against: Yardsticks) -> Performance
         sentence="",
     )
     if labelled:
-        report = report.model_copy(update=_figures(spec, rows, against.history))
+        report = report.model_copy(update=_figures(spec, rows, against))
     return report.model_copy(update={"sentence": _sentence(spec, report)})
 
 
@@ -199,6 +205,16 @@ def arrival(rows: Answered) -> tuple[tuple[float, float], ...]:
     return tuple((float(hours[place]), float(shares[place])) for place in places)
 
 
+def looked_back(spec: ModelSpec) -> int:
+    """How many partitions before one the naive guess may look at where labels come late: as far as their delay reaches.
+
+    None of batches, which are in no order.
+    """
+    if spec.labels is None or spec.partitions.every == "batch":
+        return 0
+    return partitions_in(7 * math.ceil(spec.labels.delay_days / 7), spec.partitions.every) + 1
+
+
 def worse_than_registered(spec: ModelSpec, report: PerformanceReport) -> bool | None:
     """Whether the whole interval is worse than the whole of the hold-out's; None where there is nothing to compare."""
     measured, registered = report.measured, report.at_registration
@@ -214,7 +230,7 @@ def _losses(spec: ModelSpec, estimate: Estimate) -> tuple[float, float]:
     return 0.0 if spans_zero else min(ends), max(ends)
 
 
-def _figures(spec: ModelSpec, rows: Answered, history: pd.DataFrame) -> dict[str, Any]:
+def _figures(spec: ModelSpec, rows: Answered, against: Yardsticks) -> dict[str, Any]:
     columns = score_columns(spec.task, rows.predicted.classes)
     frame = pd.DataFrame(rows.scores.reshape(len(rows.scores), -1), columns=columns)
     frame = frame.assign(**{spec.time.name: rows.times.array, spec.target: rows.target.array})
@@ -222,14 +238,14 @@ def _figures(spec: ModelSpec, rows: Answered, history: pd.DataFrame) -> dict[str
     trial = Trial.of(spec, holdout, rows.predicted.classes)
     answers = scored(spec.task, holdout.frame[columns])
     judged = trial.scores(aligned(answers, rows.predicted.classes, trial.classes))
-    return {"metrics": estimates(spec, judged)[0], "baseline": _baseline(trial, history)}
+    return {"metrics": estimates(spec, judged)[0], "baseline": _baseline(trial, against)}
 
 
-def _baseline(trial: Trial, history: pd.DataFrame) -> float | None:
+def _baseline(trial: Trial, against: Yardsticks) -> float | None:
     """What the best naive guess has on the same rows, None where no old label is left to make one of."""
-    if history[trial.spec.target].isna().all():
+    if against.history[trial.spec.target].isna().all():
         return None
-    value = naive(trial, history)[1].values[trial.spec.evaluation.metric]
+    value = naive(trial, against.history, against.later)[1].values[trial.spec.evaluation.metric]
     return value if np.isfinite(value) else None
 
 

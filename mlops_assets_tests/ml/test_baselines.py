@@ -28,6 +28,14 @@ def test_the_label_of_one_week_earlier_comes_from_fitting_first_and_then_from_th
     assert (guess == VALUES[24 * 7 : 24 * 21]).all()
 
 
+def test_what_came_later_than_fitting_is_known_too_and_leaves_the_constant_as_it_was():
+    fitted, later = slice(0, WEEK), slice(WEEK, 24 * 14)
+    history = History(HOURS[fitted], VALUES[fitted], History(HOURS[later], VALUES[later]))
+    found = guesses("regression", "mae", history, HOURS[NOW], VALUES[NOW], 0)
+    assert (found["the label of one week earlier"] == VALUES[WEEK : 24 * 21]).all()
+    assert (found["the training median"] == np.median(VALUES[fitted])).all()
+
+
 def test_rows_without_a_label_of_one_week_earlier_take_the_constant():
     kept = np.r_[0 : 24 * 3, WEEK : len(VALUES[NOW])]
     found = regression(times=HOURS[NOW][kept], actual=VALUES[NOW][kept])

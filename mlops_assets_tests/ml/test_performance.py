@@ -20,6 +20,7 @@ from mlops_assets.ml.performance import (
     Yardsticks,
     arrival,
     as_table,
+    looked_back,
     measure,
     score_columns,
     scored,
@@ -29,6 +30,7 @@ from mlops_assets_tests import late, toy
 
 START = datetime(2024, 4, 1, tzinfo=UTC)
 COUNT = 200
+FILES = {"uri": "landing", "files": ["shop-{partition:%Y-%m-%d}.csv"], "settle_seconds": 0}
 
 
 def spec(task: str = "regression", metric: str = "mae", **changes):
@@ -98,6 +100,24 @@ def test_the_figures_are_those_of_the_metrics_on_all_rows_with_an_interval():
     assert report.measured.low < report.measured.value < report.measured.high
     assert (report.labelled, report.rows, report.mature) == (COUNT, COUNT, True)
     assert report.arrival == ((0.0, 1.0),)
+
+
+@pytest.mark.parametrize(("every", "delay", "partitions"), [("weekly", 8, 3), ("weekly", 7, 2), ("monthly", 8, 2)])
+def test_the_naive_guess_looks_back_as_far_as_labels_may_be_late(every, delay, partitions):
+    cut = {"every": every, "start": "2024-01-01", "end": "2025-01-06"}
+    declared = spec(**late.declared("labels", delay_days=delay), partitions=cut, source=FILES)
+    assert looked_back(declared) == partitions
+    assert looked_back(spec()) == 0
+
+
+def test_where_labels_are_late_the_naive_guess_knows_those_that_came_since_fitting():
+    declared = late_spec()
+    target = np.tile([2.0, 4.0], COUNT // 2)
+    fitted = history([1.0, 3.0, 5.0]).assign(event_time=lambda rows: rows["event_time"] - pd.Timedelta(weeks=9))
+    fortnight = times() - pd.Timedelta(weeks=2)
+    since = pd.DataFrame({"event_time": fortnight, "sales": target})
+    found = [measure(declared, answered(target, target), Yardsticks(fitted, None, later)) for later in (None, since)]
+    assert [each.baseline for each in found] == [pytest.approx(1.0), 0.0]
 
 
 def test_the_naive_guess_is_held_against_the_same_rows():
