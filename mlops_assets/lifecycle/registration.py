@@ -25,7 +25,7 @@ from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
-from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.registry import Registry, Version
 from mlops_assets.resources.reports import Reports
 from mlops_assets.resources.tables import Tables
 from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
@@ -59,14 +59,12 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         waived = _admitted(spec, trained_model, evaluation_report, ledger, clock)
         try:
             record = _register(spec, trained_model, evaluation_report, waived, context.run.run_id, registry, tracking)
-            card = Maker(spec, records, tables, blobs, tracking).card(
-                registry.version(spec.name, record.version), trained_model, evaluation_report
+            dossier = Dossier(Desk(spec, ledger, registry, records, blobs, keys, clock), reports)
+            maker = Maker(spec, records, tables, blobs, tracking)
+            pages = _pages(
+                registry.version(spec.name, record.version), trained_model, evaluation_report, maker, dossier
             )
-            desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
-            metadata = _metadata(record, spec, evaluation_report, waived, registry) | Dossier(desk, reports).open(card)
-        except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, UnsafeModelError) as error:
-            why = f"{spec.name} v{record.version} is registered, and its card cannot be written: {error}"
-            raise dg.Failure(why, allow_retries=False) from error
+            metadata = _metadata(record, spec, evaluation_report, waived, registry) | pages
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"The registration of {spec.name} is not finished: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
@@ -120,6 +118,17 @@ def _register(
         mlflow_run_id=version.mlflow_run_id,
         sentence=f"{spec.name} v{version.number} is registered. {report.sentence}",
     )
+
+
+def _pages(
+    version: Version, candidate: Candidate, report: EvaluationReport, maker: Maker, dossier: Dossier
+) -> dict[str, Any]:
+    """The card of a version and the links to its pages."""
+    try:
+        return dossier.open(maker.card(version, candidate, report))
+    except (BrokenLedgerError, CorruptBytesError, KeyUnavailableError, UnsafeModelError) as error:
+        why = f"{version.model} v{version.number} is registered, and its card cannot be written: {error}"
+        raise dg.Failure(why, allow_retries=False) from error
 
 
 def _let_go(waived: Mapping[str, Waiver]) -> dict[str, Any]:

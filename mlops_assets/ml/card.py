@@ -13,13 +13,13 @@ from typing import Any
 
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.evaluation import Comparison, Estimate, EvaluationReport
-from mlops_assets.ml.gates import bar, measured
+from mlops_assets.ml.gates import GateResult, bar, measured, written
 from mlops_assets.ml.holdout import listed
 from mlops_assets.ml.ledger import Link
 from mlops_assets.ml.metrics import MEANING
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.pages import Html, section, table
-from mlops_assets.ml.spec import Value
+from mlops_assets.ml.spec import FairnessGate, Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 
@@ -228,11 +228,24 @@ def _compared(against: Comparison, report: EvaluationReport) -> Table:
 def _gates(report: EvaluationReport) -> Chapter:
     if not report.gates:
         return Chapter(title="Gates", says=("No gate is declared.",))
-    rows = tuple(
-        (each.gate.called, bar(each.gate), measured(each), "passed" if each.passed else "failed")
-        for each in report.gates
+    rows = tuple(_gate(each) for each in report.gates)
+    columns = ("gate", "asks for", "is", "interval", "from", "verdict")
+    return Chapter(title="Gates", tables=(Table(columns=columns, rows=rows, numeric=len(columns)),))
+
+
+def _gate(found: GateResult) -> tuple[str, ...]:
+    """A gate with all its numbers: the figure, its interval, and the figures that it came from."""
+    known = found.low is not None and found.high is not None
+    parts = [f"{name} {_figure(value)}" for name, value in found.parts.items()]
+    rows = [f"{found.rows:,} rows or cases"] if found.rows is not None else []
+    return (
+        found.gate.called,
+        bar(found.gate),
+        measured(found),
+        f"{written(found.gate, found.low)} to {written(found.gate, found.high)}" if known else "",
+        "; ".join(filter(None, [found.about, *parts, *rows])),
+        "passed" if found.passed else "failed",
     )
-    return Chapter(title="Gates", tables=(Table(columns=("gate", "asks for", "is", "verdict"), rows=rows, numeric=4),))
 
 
 def _slices(report: EvaluationReport) -> Chapter:
@@ -263,6 +276,8 @@ def limits(card: Card) -> Iterator[str]:
         yield f"It was compared with no champion: {report.champion_absent}"
     elif report.champion.verdict == "undecided":
         yield "Its difference from the champion may be chance: the interval of the gain holds 0."
+    if not any(isinstance(each.gate, FairnessGate) for each in report.gates):
+        yield "Whether it serves groups of people alike was not judged: no gate compares any."
     if not report.slices:
         yield "It was judged as a whole only: no slice of the rows has figures of its own."
     yield from (f"{name} was not judged: {why}." for name, why in report.absent.items())

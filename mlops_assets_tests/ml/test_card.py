@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from mlops_assets.ml.card import Card, Part, chapters, limits, markdown, parts_of, said_of
 from mlops_assets.ml.evaluation import SliceMetrics
+from mlops_assets.ml.gates import GateResult
 from mlops_assets.ml.ledger import Entry, Link
+from mlops_assets.ml.spec import FairnessGate, MetricGate
 from mlops_assets.ml.training import LeftOut
 from mlops_assets_tests.evidence import candidate, comparison, drift, report, validated
 
@@ -167,3 +169,30 @@ def test_whatever_a_slice_is_called_its_row_keeps_its_cells(value):
     [row] = [line for line in lines if line.startswith("| kind |")]
     assert row.replace("\\\\", "").replace("\\|", "").count("|") == 5
     assert "<" not in row
+
+
+def test_every_gate_is_told_with_its_figure_its_interval_and_the_figures_that_it_came_from():
+    fair = FairnessGate(fairness="metric_ratio", between="kind", at_least=0.8)
+    finding = {
+        "value": 0.5,
+        "low": 0.4,
+        "high": 0.6,
+        "rows": 300,
+        "about": "mae of kind",
+        "parts": {"a": 2.0, "b": 4.0},
+    }
+    result = GateResult(gate=fair, passed=False, **finding)
+    missing = GateResult(gate=MetricGate(metric="r2", at_least=0.5), passed=False, missing="the target is constant")
+    told = card(made(), report(made(), gates=(result, missing)))
+    first, second = chapter(told, "Gates").tables[0].rows
+    assert first[0] == fair.called
+    assert first[2:] == ("0.5", "0.4 to 0.6", "mae of kind; a 2; b 4; 300 rows or cases", "failed")
+    assert second[2:] == ("undefined (the target is constant)", "", "", "failed")
+
+
+def test_where_no_gate_compares_groups_that_is_a_limit():
+    unfair = "Whether it serves groups of people alike was not judged: no gate compares any."
+    assert unfair in list(limits(card()))
+    fair = FairnessGate(fairness="metric_ratio", between="kind", at_least=0.8)
+    judged = report(made(), gates=(GateResult(gate=fair, value=0.9, passed=True),))
+    assert unfair not in list(limits(card(made(), judged)))
