@@ -16,7 +16,7 @@ from mlops_assets.ml.spec import ChampionGate
 from mlops_assets.ml.waivers import Waiver
 from mlops_assets.resources.reports import Reports
 
-PICTURES = "-pictures.json"
+PICTURES = ".pictures"
 
 
 def shown(report: EvaluationReport, drawn: Mapping[str, str], reports: Reports) -> dict[str, Any]:
