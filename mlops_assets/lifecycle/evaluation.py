@@ -29,6 +29,7 @@ from mlops_assets.ml.trying import Stopwatch, tried
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.waivers import Waiver, unwaived
 from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.keys import KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
@@ -41,7 +42,14 @@ CLEARS, BEATS, UNSEEN = "clears_every_gate", "beats_the_naive_baseline", "judged
 JUDGING = ("baselines", "evaluation", "gates", "holdout", "measuring", "metrics", "trying")
 JUDGES = tuple(f"mlops_assets.ml.{name}" for name in JUDGING)
 DECIDES = {"task", "target", "time", "contract", "evaluation", "gates", "seed"}
-REFUSALS = (BrokenLedgerError, CorruptBytesError, EvaluationError, UnsafeModelError, UnusablePredictionsError)
+REFUSALS = (
+    BrokenLedgerError,
+    CorruptBytesError,
+    EvaluationError,
+    KeyUnavailableError,
+    UnsafeModelError,
+    UnusablePredictionsError,
+)
 CHECKS = {
     CLEARS: "Every declared gate is cleared; a figure that is missing or not a number clears none.",
     BEATS: "The candidate errs less than a guess made of old labels, on the metric that decides.",
@@ -65,10 +73,7 @@ def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = t
         deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), [*JUDGES, *_behaviours(spec)]),
         op_tags=compute(spec, "evaluation"),
-        check_specs=[
-            dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
-            for name, text in {**CHECKS, **{gate.called: promise(gate) for gate in spec.gates}}.items()
-        ],
+        check_specs=list(_check_specs(spec)),
     )
     def evaluation_report(
         trained_model: Candidate,
@@ -100,6 +105,11 @@ def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = t
         )
 
     return dg.Definitions(assets=[evaluation_report])
+
+
+def _check_specs(spec: ModelSpec) -> Iterator[dg.AssetCheckSpec]:
+    for name, text in {**CHECKS, **{gate.called: promise(gate) for gate in spec.gates}}.items():
+        yield dg.AssetCheckSpec(name, asset=key(spec, "evaluation_report"), description=text, blocking=name == CLEARS)
 
 
 def _judge(

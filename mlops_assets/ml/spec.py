@@ -512,6 +512,12 @@ def _kind_of_gate(data: Any) -> str | None:
     return kinds[0] if len(kinds) == 1 else None
 
 
+def _of_one_kind(data: Any) -> Any:
+    if _kind_of_gate(data) is None:
+        raise ValueError(f"a gate has exactly one of the fields {', '.join(GATES)}.")
+    return data
+
+
 Gate = Annotated[
     Annotated[MetricGate, Tag("metric")]
     | Annotated[ChampionGate, Tag("champion")]
@@ -521,11 +527,8 @@ Gate = Annotated[
     | Annotated[LatencyGate, Tag("latency")]
     | Annotated[SizeGate, Tag("size")]
     | Annotated[BehaviourGate, Tag("behaviour")],
-    Discriminator(
-        _kind_of_gate,
-        custom_error_type="gate_kind",
-        custom_error_message=f"a gate has exactly one of the fields {', '.join(GATES)}.",
-    ),
+    Discriminator(_kind_of_gate),
+    BeforeValidator(_of_one_kind),
 ]
 
 

@@ -85,6 +85,20 @@ def test_a_misspelt_nested_field_is_refused_with_the_allowed_names():
     assert re.search(r"defs\.yaml:\d+", text)
 
 
+@pytest.mark.parametrize(
+    ("gate", "said"),
+    [
+        ({"metric": "mae", "at_lest": 3}, "Did you mean 'at_least'?"),
+        ({"metric": "mae", "size": "artifact", "at_most": 3}, "a gate has exactly one of the fields metric, champion"),
+        ({"at_most": 3}, "a gate has exactly one of the fields metric, champion"),
+    ],
+)
+def test_a_mistake_in_a_gate_is_refused_with_file_and_line(gate, said):
+    text = refusal(edited(gates=[gate]))
+    assert said in text
+    assert re.search(r"defs\.yaml:\d+", text)
+
+
 def test_a_mistake_is_found_in_whichever_of_many_models_it_stands():
     broken = edited(training={"windw": 3})
     assert "windw" in refusal(broken, declaration("second"))
