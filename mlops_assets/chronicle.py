@@ -16,7 +16,7 @@ from mlops_assets.lifecycle import releasing, waiving
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.proving import proves
-from mlops_assets.ml.approvals import APPROVAL, SignedAnswer, Verdict, signed_by_person
+from mlops_assets.ml.approvals import SignedAnswer, Verdict, signed_by
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns
 from mlops_assets.ml.signing import SigningKey
@@ -127,8 +127,7 @@ def _whoever_acts() -> tuple[str, SigningKey | None]:
 def _signed(entry: Entry, signer: SigningKey | None) -> Entry:
     if signer is None:
         return entry.model_copy(update={"via": "system"})
-    entry = entry.model_copy(update={"via": "key"})
-    return entry.model_copy(update=signer.sign(APPROVAL, signed_by_person(entry)).model_dump())
+    return signed_by(signer, entry.model_copy(update={"via": "key"}))
 
 
 def _desk(spec: ModelSpec) -> Desk:

@@ -91,6 +91,26 @@ def dev(port: Annotated[int, typer.Option(help="Where the Dagster UI listens.")]
 
 
 @app.command()
+def webserver(
+    host: Annotated[str, typer.Option("--host", "-h", help="The address that the proxy reaches, and nobody else.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option("--port", "-p", help="Where it listens.")] = 3000,
+    workspace: Annotated[
+        Path | None, typer.Option("--workspace", "-w", help="A workspace file that names the code servers.")
+    ] = None,
+) -> None:
+    """Run Dagster's web server behind a proxy that logs people in, and sign what they approve there."""
+    from mlops_assets import webserver as server
+    from mlops_assets.resources.keys import KeyUnavailableError
+
+    try:
+        server.serve(host, port, workspace)
+    except (KeyUnavailableError, server.NoProxyError) as error:
+        _refuse(Console(stderr=True), error)
+
+
+@app.command()
 def daemon(
     workspace: Annotated[
         Path | None, typer.Option("--workspace", "-w", help="A workspace file that names the code servers.")

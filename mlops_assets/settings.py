@@ -94,6 +94,11 @@ SERVING_PYTHON = Setting(
     "where it is unset.",
     "",
 )
+PROXY_HEADER = Setting(
+    "MLOPS_PROXY_HEADER",
+    "The header in which the proxy before `mlops-assets webserver` says who is logged in, such as X-Forwarded-Email.",
+    "",
+)
 
 ALL = (
     HOME,
@@ -113,6 +118,7 @@ ALL = (
     SIGNING_KEY,
     TRUSTED_KEYS,
     SERVING_PYTHON,
+    PROXY_HEADER,
 )
 
 LIBRARIES = (

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.releasing import Release, evidence_of, release
-from mlops_assets.ml.approvals import APPROVAL, Standing, signed_by_person
+from mlops_assets.ml.approvals import Standing, signed_by
 from mlops_assets.ml.ledger import Entry
 from mlops_assets.ml.signing import SigningKey, read_signing_key
 from mlops_assets.ml.spec import WEBSERVER, ModelSpec
@@ -145,9 +145,7 @@ class Office:
         """An answer as the command makes it."""
         if not self.keys.trusted:
             return entry.model_copy(update={"via": "system"})
-        entry = entry.model_copy(update={"via": "key"})
-        made = signing_key(person).sign(APPROVAL, signed_by_person(entry))
-        return entry.model_copy(update=made.model_dump())
+        return signed_by(signing_key(person), entry.model_copy(update={"via": "key"}))
 
     def kinds(self) -> list[tuple[str, int | None]]:
         """What the ledger holds, from the question on."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from mlops_assets.lifecycle.approving import STARTED_BY, VIEWER_STAMP, Desk, Signed
+from mlops_assets.lifecycle.approving import STAMP, STARTED_BY, Desk, Signed
 from mlops_assets.lifecycle.common import Clock, key, utc_now
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.ml.approvals import SignedAnswer, Verdict
@@ -51,8 +51,13 @@ def answering(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> list[dg.Job
     return [_job(name, kind, {spec.name: spec for spec in specs}, clock) for name, kind in JOBS.items()]
 
 
+def op_of(job: str) -> str:
+    """What the step of a job is called, whose configuration a person fills in."""
+    return f"{job}_as_a_person"
+
+
 def _job(name: str, kind: Verdict, specs: dict[str, ModelSpec], clock: Clock) -> dg.JobDefinition:
-    @dg.op(name=f"{name}_as_a_person")
+    @dg.op(name=op_of(name))
     def say(
         context: dg.OpExecutionContext,
         config: Answer,
@@ -67,8 +72,9 @@ def _job(name: str, kind: Verdict, specs: dict[str, ModelSpec], clock: Clock) ->
         if spec is None:
             raise dg.Failure(f"There is no model {config.model!r}. There are: {', '.join(specs)}.", allow_retries=False)
         desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
-        who, signed = _known(context.run, config, kind, keys)
         try:
+            desk.question(config.version)
+            who, signed = _known(context.run, config, kind, keys)
             now = desk.answer(kind, config.version, who, config.reason, signed)
         except CANNOT as error:
             raise dg.Failure(str(error), allow_retries=False) from error
@@ -96,17 +102,11 @@ def _known(run: dg.DagsterRun, config: Answer, kind: str, keys: Keys) -> tuple[s
                 allow_retries=False,
             ) from None
         return told.who, told.on
-    who, stamp = run.tags.get(STARTED_BY), run.tags.get(VIEWER_STAMP)
+    who, stamp = run.tags.get(STARTED_BY), run.tags.get(STAMP)
     if not (who and stamp and keys.trusted):
         verb = "approve" if kind == "approved" else "refuse"
-        raise dg.Failure(
-            NOBODY.format(command=f"mlops-assets {verb} {config.model} {config.version} --reason ..."),
-            allow_retries=False,
-        )
-    return who, lambda entry: entry.model_copy(update={"via": "proxy", "run": run.run_id, **_stamp(stamp)})
-
-
-def _stamp(text: str) -> dict[str, str]:
-    """The web server's signature from a run's tag; one that it is none of is found when it is verified."""
-    fingerprint, _, signature = text.partition(" ")
-    return {"key": fingerprint, "signature": signature}
+        command = f"mlops-assets {verb} {config.model} {config.version} --reason ..."
+        raise dg.Failure(NOBODY.format(command=command), allow_retries=False)
+    key, _, signature = stamp.partition(" ")
+    known = {"via": "proxy", "run": run.run_id, "key": key, "signature": signature}
+    return who, lambda entry: entry.model_copy(update=known)

@@ -23,7 +23,7 @@ from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
 
 REPORT = "evaluation_report"
-STARTED_BY, VIEWER_STAMP = "mlops/started_by", "mlops/viewer_signature"
+STARTED_BY, STAMP = "mlops/started_by", "mlops/signature"
 BY_ITSELF = {"dagster/sensor_name", "dagster/schedule_name"}
 DECIDING = ("approvals", "evaluation", "gates", "ledger", "registration", "signing", "waivers")
 CODE = [f"mlops_assets.ml.{name}" for name in DECIDING]
@@ -80,6 +80,10 @@ class Desk:
         """What would be written down, where it would count."""
         links = self.ledger.links(self.spec.name)
         return self._said(links, kind, version, who, why, signed, self._evidence())[1]
+
+    def question(self, version: int) -> Standing:
+        """The question about a version. Raises NotApprovedError where it cannot be answered (any more)."""
+        return self._open(self.ledger.links(self.spec.name), version, self._evidence())
 
     def standing(self) -> Standing | None:
         """How it stands with the newest question. What it rests on is looked at only where that matters."""

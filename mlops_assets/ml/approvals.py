@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, champion
-from mlops_assets.ml.signing import Signature, SigningError, Trust
+from mlops_assets.ml.signing import Signature, SigningError, SigningKey, Trust
 from mlops_assets.ml.spec import WEBSERVER, ReleaseRule, Value
 
-APPROVAL, VIEWER = "approval", "viewer"
+APPROVAL = "approval"
 Verdict = Literal["approved", "refused"]
 AGAIN = "Materialize evaluation_report, registered_version and champion to ask again."
 State = Literal["waiting", "approved", "refused", "expired", "void", "over"]
@@ -117,19 +117,14 @@ def answer(question: Link, kind: Verdict, who: str, why: str, when: datetime, **
     return Entry(kind=kind, who=who, why=why, when=when, answers=question.sequence, **bound, **known)
 
 
-def signed_by_person(entry: Entry) -> dict[str, Any]:
-    """What a person signs: all of the answer but its time, which the ledger gives."""
+def statement(entry: Entry) -> dict[str, Any]:
+    """What is signed: all of the answer but its time, which the ledger gives."""
     return entry.model_dump(mode="json", exclude={"when", "key", "signature"})
 
 
-def signed_by_webserver(entry: Entry) -> dict[str, Any]:
-    """What the web server signs on the word of the proxy before it: who started which run, to say what."""
-    return viewed(entry.who, entry.run or "", entry.kind, entry.model, entry.version, entry.why)
-
-
-def viewed(person: str, run: str, kind: str, model: str, version: int | None, why: str) -> dict[str, Any]:
-    """The statement of the web server about a run that it started for a person."""
-    return {"person": person, "run": run, "kind": kind, "model": model, "version": version, "why": why}
+def signed_by(signer: SigningKey, entry: Entry) -> Entry:
+    """The answer with a signature: of the person, or of the web server on the word of the proxy before it."""
+    return entry.model_copy(update=signer.sign(APPROVAL, statement(entry)).model_dump())
 
 
 def objection(entry: Entry, question: Link, rule: ReleaseRule, trust: Trust | None) -> str | None:
@@ -148,13 +143,12 @@ def _forged(entry: Entry, trust: Trust) -> str | None:
         return f"{entry.who} did not sign it, and keys are configured: only what is signed counts."
     signature = Signature(key=entry.key, signature=entry.signature)
     try:
-        if entry.via == "proxy":
-            signer, expected = trust.person(VIEWER, signed_by_webserver(entry), signature), WEBSERVER
-        else:
-            signer, expected = trust.person(APPROVAL, signed_by_person(entry), signature), entry.who
+        signer = trust.person(APPROVAL, statement(entry), signature)
     except SigningError as error:
         return str(error)
-    return None if signer == expected else f"it is said to be by {entry.who}, and the key {entry.key} is {signer}'s."
+    if signer == (WEBSERVER if entry.via == "proxy" else entry.who):
+        return None
+    return f"it is said to be by {entry.who}, and the key {entry.key} is {signer}'s."
 
 
 def voided(links: Sequence[Link], asked: Entry, evidence: Mapping[str, str] | None) -> str | None:
