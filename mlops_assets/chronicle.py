@@ -55,7 +55,9 @@ def table(links: Iterable[Link]) -> Table:
         told = [f"{how} v{entry.previous}"] * (entry.previous is not None)
         told += [f"gate {entry.gate}"] * (entry.gate is not None)
         told += [f"until {entry.expires:%Y-%m-%d %H:%M}"] if entry.expires else []
-        told += [f"as entry {entry.answers} says"] * (entry.answers is not None)
+        told += [f"as entry {entry.answers} says"] * (entry.kind == "confirmed")
+        told += [f"answers entry {entry.answers}"] * (entry.kind != "confirmed" and entry.answers is not None)
+        told += [f"by {entry.via}{'' if entry.signature else ', not signed'}"] * (entry.via is not None)
         shown.add_row(
             str(link.sequence),
             f"{entry.when:%Y-%m-%d %H:%M:%S}",

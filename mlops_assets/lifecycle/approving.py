@@ -118,6 +118,8 @@ class Desk:
 
     def _standing(self, links: Sequence[Link], evidence: dict[str, str] | None) -> Standing | None:
         spec = self.spec
+        if newest_question(links, spec.name) is None:
+            return None
         return standing(links, spec.name, spec.release, self.keys.trust(), evidence, self.clock())
 
     def _open(self, links: Sequence[Link], version: int, evidence: dict[str, str] | None) -> Standing:

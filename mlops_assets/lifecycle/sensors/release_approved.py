@@ -77,7 +77,8 @@ def release_approved(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.S
             stood[spec.name] = now.sentence
             events += [_evaluation(spec, now)] if now.sentence != before.get(spec.name) else []
             wanted += [_alert(spec, now, alerts, clock)] if now.pending else []
-        _tell(wanted, alerts, clock, all_known=not unknown)
+        if asking or before:
+            _tell(wanted, alerts, clock, all_known=not unknown)
         told = "\n".join([*unknown.values(), *stood.values()]) or "Nobody is asked to approve anything."
         return dg.SensorResult(skip_reason=told, asset_events=events, cursor=Memory(stood=stood).model_dump_json())
 
