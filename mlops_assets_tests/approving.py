@@ -30,7 +30,8 @@ from mlops_assets_tests.evidence import candidate, comparison, report
 from mlops_assets_tests.homes import empty_database
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
-PEOPLE = ("ana", "ben", "eve", WEBSERVER)
+TRAINER = "pipeline"
+PEOPLE = ("ana", "ben", "eve", TRAINER, WEBSERVER)
 RULE = {"mode": "approval", "approvers": ["ana", "ben"], "approvals_needed": 1, "expires": "7d"}
 
 
@@ -163,7 +164,7 @@ def _prepared() -> Path:
     office = Office(Path(_folder().name), Keys())
     (office.home / "mlflow.db").write_bytes(empty_database())
     for number in (1, 2, 3):
-        office.registry.register(made(number))
+        office.registry.vouch(office.registry.register(made(number)), signing_key(TRAINER))
     first = {"who": "run 1", "why": "It is the first.", "evidence": {}, "judged_against": None}
     release(Release(model="toy", version=1, **first), office.ledger, office.registry, office.clock)
     return office.home

@@ -19,7 +19,7 @@ from mlops_assets.cli import app
 from mlops_assets.explaining import explain, stored_here
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.common import utc_now
-from mlops_assets.ml.approvals import APPROVAL, signed_by_person
+from mlops_assets.ml.approvals import signed_by
 from mlops_assets.ml.ledger import champion
 from mlops_assets.ml.performance import PredictedPartition
 from mlops_assets.ml.prediction_id import NoPredictionError
@@ -66,8 +66,7 @@ def approve(shop) -> None:
     desk = Desk(spec=shop.spec, clock=utc_now, **wired)
 
     def signed(entry):
-        entry = entry.model_copy(update={"via": "key"})
-        return entry.model_copy(update=signing_key("ana").sign(APPROVAL, signed_by_person(entry)).model_dump())
+        return signed_by(signing_key("ana"), entry.model_copy(update={"via": "key"}))
 
     desk.answer("approved", 1, "ana", "I read the page.", signed)
     assert desk.settle().version == 1
