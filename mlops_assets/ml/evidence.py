@@ -141,7 +141,6 @@ def gather(
         latest=learned.latest,
         confidence=spec.evaluation.confidence,
         before=watched.before,
-        widest=spec.training.widest,
     )
 
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 from mlops_assets.ml.charts import figure
 from mlops_assets.ml.gain import PRIOR, Prior
-from mlops_assets.ml.prospects import LIKELY, SIGHT, Prospect, doubt
+from mlops_assets.ml.prospects import LIKELY, Prospect, doubt
 from mlops_assets.ml.retraining import NAMED, Answer, Case, Evidence, Policy, RetrainingDecision, counted
 from mlops_assets.ml.spec import Retraining
-
-MANIFOLD = 5
 
 
 @dataclass(frozen=True)
@@ -149,9 +147,8 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
             "Mature labels of one partition would tell.",
         )
     price, pays, metric = figure(prospect.price), prospect.pays(), case.evidence.metric
-    untried = not pays and prospect.may_pay() and _is_untried(case)
-    reason = _told(case, prospect) + (_untried(case) if untried else "")
-    if (pays or untried or case.drifted) and not any(facts.mature and not facts.broken for facts in case.unjudged):
+    reason = _told(case, prospect)
+    if (pays or case.drifted) and not any(facts.mature and not facts.broken for facts in case.unjudged):
         return Answer(
             "NEED_LABELS",
             f"{reason} But of {counted(len(case.unjudged))} since the last training's labels none has mature ones.",
@@ -159,9 +156,6 @@ def _by_gain(case: Case, prospect: Prospect | None) -> Answer:
         )
     if pays:
         less = f"Had waiting lost less than {price} of {metric}, or a gain been less than {LIKELY:.0%} likely"
-        return Answer("RETRAIN", reason, f"{less}, it would be WAIT.")
-    if untried:
-        less = f"With less than {MANIFOLD} times the rows, or a training tried in the last {counted(SIGHT)}"
         return Answer("RETRAIN", reason, f"{less}, it would be WAIT.")
     if later := prospect.later():
         return Answer("WAIT", reason, f"After {counted(later)} more like these it would be RETRAIN.")
@@ -183,25 +177,6 @@ def _told(case: Case, prospect: Prospect) -> str:
         f"be better, and expected to gain {prospect.gain} of {metric} in each partition. Waiting has lost "
         f"{figure(prospect.lost(case.age))} so far; a training must be worth {figure(prospect.price)} ({worth}).{still}"
         f"{drift}"
-    )
-
-
-def _is_untried(case: Case) -> bool:
-    """Whether there is so much more to learn from that nobody can say what it brings, and nothing was tried in sight.
-
-    So what is believed of more data is put to the test, and seldom enough where it brings nothing.
-    """
-    recent = set(case.keys[-SIGHT:])
-    tried = any(training.partition in recent for training in case.trainings[1:])
-    return not tried and case.times_learned() >= MANIFOLD
-
-
-def _untried(case: Case) -> str:
-    """Why a training is tried that promises too little."""
-    times, last = case.times_learned(), case.trainings[-1].partition
-    return (
-        f" But a training now would have {times:.1f} times the rows of the last one, at {last}, and what so many more "
-        "bring has never been tried."
     )
 
 

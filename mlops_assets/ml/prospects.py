@@ -72,10 +72,6 @@ class Prospect:
         """Whether waiting has lost what a training costs, and a gain is likely. NaN never pays."""
         return self.gain.value > 0 and self.chance >= LIKELY and self.lost(self.age) >= self.price
 
-    def may_pay(self) -> bool:
-        """Whether a model without any error would pay in sight."""
-        return self.price <= SIGHT * self.level
-
     def later(self) -> int | None:
         """In how many partitions it will pay if all goes on like this; None where that is not in sight."""
         return next((more for more in range(1, SIGHT) if replace(self, age=self.age + more).pays()), None)

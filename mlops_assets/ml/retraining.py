@@ -78,7 +78,7 @@ class Evidence(Value):
     `stale` are the partitions that were corrected after the champion, and every candidate since, had learned from them,
     `fresh` those that a training now would have and the newest judged candidate did not. `latest` is the newest
     candidate of that moment, judged or not, by its MLflow run. `confidence` is that of every interval. `before` is how
-    many partitions came before those, and `widest` the most that a training learns from and is judged by, None for all.
+    many partitions came before those.
     """
 
     model: str
@@ -93,7 +93,6 @@ class Evidence(Value):
     latest: str | None = None
     confidence: float = 0.95
     before: int = 0
-    widest: int | None = None
 
 
 class RetrainingDecision(Value):
@@ -206,22 +205,6 @@ class Case:
     def place(self, training: TrainingFacts) -> int:
         """The place of the newest partition that a training had at hand; -1 where it is older than all of these."""
         return self.keys.index(training.partition) if training.partition in self.keys else -1
-
-    def times_learned(self) -> float:
-        """How many times as many rows a training now would have as the last one had, where that is known; else 1.
-
-        What was left out for its feed counts for neither, what lies outside of the widest window for both.
-        """
-        if not self.trainings or self.place(self.trainings[-1]) < 0:
-            return 1.0
-        partitions, fresh = self.evidence.partitions, set(self.evidence.fresh)
-        mean = sum(facts.rows for facts in partitions) / len(partitions)
-        newer = {facts.partition for facts in self.unlearned} | fresh
-        had = [facts.rows for facts in partitions if facts.partition not in newer and not facts.broken]
-        more = [facts.rows for facts in partitions if facts.partition in fresh]
-        most = math.inf if self.evidence.widest is None else self.evidence.widest * mean
-        before = min(sum(had) + self.evidence.before * mean, most)
-        return min(before + sum(more), most) / before if before else 1.0
 
     @property
     def drifted(self) -> bool:

@@ -298,31 +298,6 @@ def test_a_champion_older_than_all_that_is_looked_at_is_still_known_by_its_cours
     assert verdicts(evidence([], old, partitions=tuple(ageing), before=40)) == "RETRAIN"
 
 
-@pytest.mark.parametrize(("after", "verdict"), [(15, "WAIT"), (16, "RETRAIN")])
-def test_what_five_times_the_rows_bring_is_tried_though_nothing_promises_it(after, verdict):
-    decision = decided(evidence([10.0] * after))
-    assert decision.verdict == verdict
-    assert (f"5.0 times the rows of the last one, at {key(3)}" in decision.sentence) == (verdict == "RETRAIN")
-
-
-@pytest.mark.parametrize(
-    ("changed", "rule"),
-    [
-        ({"widest": 6}, {}),
-        ({"before": 3}, {}),
-        ({"fresh": tuple(key(place) for place in range(5, 20))}, {}),
-        ({"trainings": [training(1), training(3, 10.0, gain=0.0)]}, {}),
-        ({}, {"value": 1.0, "cpu_hour": 10.0 * 24 + 1}),
-    ],
-)
-def test_it_is_not_tried_where_it_cannot_be_used_was_tried_in_sight_or_can_never_pay(changed, rule):
-    assert verdicts(evidence([10.0] * 16, **changed), **rule) == "WAIT"
-
-
-def test_without_mature_labels_nothing_is_tried():
-    assert verdicts(evidence([None] * 16)) == "NEED_LABELS"
-
-
 @pytest.mark.parametrize(
     "impossible",
     [
