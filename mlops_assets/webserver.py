@@ -49,7 +49,7 @@ def serve(host: str, port: int, workspace: Path | None = None) -> None:
 
     stamp = Stamp(header, signer, Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors()))
     target = WorkspaceFileTarget([str(workspace or write_workspace(home))])
-    with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target) as process:
+    with dg.DagsterInstance.get() as instance, WorkspaceProcessContext(instance, target, dg.__version__) as process:
         uvicorn.run(app(process, stamp), host=host, port=port, log_level="warning")
 
 
