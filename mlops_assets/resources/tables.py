@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import io
+import json
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
 
 from mlops_assets.ml.spec import PARTITION_KEY
-from mlops_assets.resources.blobs import CorruptBytesError
+from mlops_assets.resources.blobs import CorruptBytesError, write_atomically
 from mlops_assets.resources.places import filesystem
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
-    from deltalake import DeltaTable, WriterProperties
+    from deltalake import DeltaTable, Schema
     from pyarrow.fs import FileSystem
+    from typing_extensions import Buffer
 
 PARTITION = "partition"
-ATTEMPTS = 30
-ONE_FILE = 1 << 34
-BATCH_ROWS, ROW_GROUP_ROWS = 1 << 16, 1 << 17
+ATTEMPTS = 100
+ROW_GROUP_ROWS = 1 << 17
 
 
 class ChangedTypeError(dg.DagsterError):
@@ -58,12 +61,18 @@ class Tables(dg.ConfigurableResource):
 
         if not PARTITION_KEY.fullmatch(partition):
             raise ValueError(f"{model}/{asset}: {partition!r} is not a partition key: {PARTITION_KEY.pattern}.")
+        delta = _opened(self.uri(model, asset))
+        if table.num_rows == 0 and not _live(delta, partition):
+            return Commit(delta.version(), {})
+        _refuse_changed_types(delta, table)
+        files = [self._file(model, asset, partition, table)] if table.num_rows else []
         for _ in range(ATTEMPTS - 1):
             try:
-                return self._commit(self.uri(model, asset), partition, table)
+                return _commit(delta, partition, table.schema, files)
             except CommitFailedError:
-                continue
-        return self._commit(self.uri(model, asset), partition, table)
+                delta = _opened(self.uri(model, asset))
+                _refuse_changed_types(delta, table)
+        return _commit(delta, partition, table.schema, files)
 
     def read(
         self, model: str, asset: str, files: Mapping[str, str], columns: Sequence[str] | None = None
@@ -87,26 +96,99 @@ class Tables(dg.ConfigurableResource):
         _give_back()
         return frame
 
-    def _commit(self, uri: str, partition: str, table: pa.Table) -> Commit:
-        from deltalake import write_deltalake
-
-        delta = _opened(uri)
-        if table.num_rows == 0 and not _live(delta, partition):
-            return Commit(delta.version(), {})
-        _refuse_changed_types(delta, table)
-        write_deltalake(
-            delta,
-            _batches(table, partition),
-            partition_by=[PARTITION],
-            mode="overwrite",
-            predicate=f"{PARTITION} = '{partition}'",
-            schema_mode="merge",
-            target_file_size=ONE_FILE,
-            writer_properties=_properties(table),
-        )
+    def _file(self, model: str, asset: str, partition: str, table: pa.Table) -> File:
+        """Write the rows as a file that no commit names yet."""
+        path, sink = f"{PARTITION}={partition}/{uuid.uuid4().hex}.parquet", _Sink()
+        write_atomically(self.uri(model, asset), path, _parquet(table, sink))
         _give_back()
-        system, base = filesystem(uri)
-        return Commit(delta.version(), {path: _sha256(system, f"{base}/{path}") for path in _live(delta, partition)})
+        return File(path, table.num_rows, sink.size, sink.sha256.hexdigest())
+
+
+class File(NamedTuple):
+    """A file of a table: its path in the table, its rows, its bytes and their SHA-256."""
+
+    path: str
+    rows: int
+    size: int
+    sha256: str
+
+
+class _Sink(io.RawIOBase):
+    """Counts and hashes what is written, and holds it until it is taken."""
+
+    def __init__(self) -> None:
+        self.held: list[bytes] = []
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self.size
+
+    def write(self, content: Buffer, /) -> int:
+        self.held.append(bytes(content))
+        self.sha256.update(self.held[-1])
+        self.size += len(self.held[-1])
+        return len(self.held[-1])
+
+    def taken(self) -> list[bytes]:
+        held, self.held = self.held, []
+        return held
+
+
+def _parquet(table: pa.Table, sink: _Sink) -> Iterator[bytes]:
+    """The rows as Parquet, a row group at a time. Dictionaries for text only: on measured numbers they save nothing."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema(_stored_schema(table.schema).to_arrow())
+    text = [field.name for field in schema if field.type == pa.string()]
+    with pq.ParquetWriter(sink, schema, compression="snappy", use_dictionary=text, store_schema=False) as writer:
+        for start in range(0, table.num_rows, ROW_GROUP_ROWS):
+            writer.write_table(table.slice(start, ROW_GROUP_ROWS).cast(schema, safe=False))
+            yield from sink.taken()
+    yield from sink.taken()
+
+
+def _commit(delta: DeltaTable, partition: str, schema: pa.Schema, files: Sequence[File]) -> Commit:
+    """Make `files` all there is of the partition. Raises CommitFailedError when the table is not as it was read."""
+    from deltalake import CommitProperties
+    from deltalake.transaction import AddAction, RemoveAction
+
+    added: list[AddAction | RemoveAction] = [
+        AddAction(file.path, file.size, {PARTITION: partition}, 0, True, json.dumps({"numRecords": file.rows}))
+        for file in files
+    ]
+    delta.create_write_transaction(
+        added,
+        mode="overwrite",
+        schema=_joined(delta, schema),
+        partition_by=[PARTITION],
+        partition_filters=[(PARTITION, "=", partition)],
+        commit_properties=CommitProperties(max_commit_retries=0),
+    )
+    return Commit(delta.version() + 1, {file.path: file.sha256 for file in files})
+
+
+def _joined(delta: DeltaTable, schema: pa.Schema) -> Schema:
+    """The table's columns and the new ones behind them. Times without a zone are a feature that a table must have."""
+    import pyarrow as pa
+    from deltalake import TableFeatures
+
+    stored = pa.schema(delta.schema().to_arrow())
+    new = [field for field in schema if field.name not in stored.names]
+    if any(pa.types.is_timestamp(field.type) and field.type.tz is None for field in new):
+        delta.alter.add_feature(TableFeatures.TimestampWithoutTimezone, allow_protocol_versions_increase=True)
+    return _stored_schema(pa.schema([*stored, *new]))
+
+
+def _stored_schema(schema: pa.Schema) -> Schema:
+    import pyarrow as pa
+    from deltalake import Schema
+
+    return Schema.from_arrow(pa.schema([(field.name, _stored_type(field.type)) for field in schema]))
 
 
 def _give_back() -> None:
@@ -159,37 +241,6 @@ def _stored_type(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_timestamp(kind):
         return pa.timestamp("us", tz="UTC" if kind.tz else None)
     return kind
-
-
-def _batches(table: pa.Table, partition: str) -> pa.RecordBatchReader:
-    """The rows with their partition, a few at a time: Delta copies a batch several times, and holds a row group."""
-    import pyarrow as pa
-
-    rows = table.append_column(PARTITION, pa.repeat(partition, table.num_rows))
-    return pa.RecordBatchReader.from_batches(rows.schema, rows.to_batches(max_chunksize=BATCH_ROWS))
-
-
-def _properties(table: pa.Table) -> WriterProperties:
-    """Dictionaries for text only: on measured numbers they cost three times the time and save next to nothing."""
-    import pyarrow as pa
-    from deltalake import ColumnProperties, WriterProperties
-
-    text = {
-        field.name: ColumnProperties(dictionary_enabled=True)
-        for field in table.schema
-        if _stored_type(field.type) == pa.string()
-    }
-    return WriterProperties(
-        compression="SNAPPY",
-        max_row_group_size=ROW_GROUP_ROWS,
-        default_column_properties=ColumnProperties(dictionary_enabled=False),
-        column_properties=text,
-    )
-
-
-def _sha256(system: FileSystem, path: str) -> str:
-    with system.open_input_file(path) as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _part(system: FileSystem, path: str, sha256: str, columns: Sequence[str] | None) -> pa.Table:

@@ -38,6 +38,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import UNPARTITIONED, Records
+from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.forking import forked
 from mlops_assets_tests.homes import without_waiting_for_the_disk
@@ -70,7 +71,7 @@ CHEAP: dict[str, Any] = {
     "drift": {"report_rows": 100},
 }
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-INSIDE = "inside write_deltalake"
+INSIDE = "inside Tables.write"
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,11 @@ class Killer:
 
     def arm(self) -> None:
         """Watch files, tables and databases, from now until the process ends."""
-        import deltalake
         from sqlalchemy import Engine, event
 
         sys.addaudithook(self._audit)
         event.listen(Engine, "commit", lambda _: self._reach("commit"))
-        for module, name in ((os, "fsync"), (deltalake, "write_deltalake")):
+        for module, name in ((os, "fsync"), (Tables, "write")):
             setattr(module, name, self._watched(name, getattr(module, name)))
 
     def follow(self, entry: dg.EventLogEntry) -> None:
@@ -351,7 +351,7 @@ def main(folder: Path, trials: int) -> None:
     laboratory.keep("learned")
     points, state = laboratory.rehearse("learned", NEXT)
     told("reference", of="next", points=len(points), state=state)
-    inside = [replace(point, what=INSIDE) for point in points if point.what == "write_deltalake"]
+    inside = [replace(point, what=INSIDE) for point in points if point.what == "write"]
     for point in [*spread(points, trials - trials // 4), inside[-1]]:
         told("trial", of="next", **laboratory.trial("learned", NEXT, point))
     for point in spread([Point(**point) for point in first], trials // 4):

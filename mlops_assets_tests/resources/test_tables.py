@@ -1,4 +1,5 @@
 import threading
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -53,6 +54,24 @@ def test_times_come_back_in_utc(tables):
 
     assert str(read["t"].dtype) == "datetime64[us, UTC]"
     assert read["t"].tolist() == times.tz_convert("UTC").tolist()
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", [None, "UTC", "Europe/Berlin"])
+def test_times_of_every_unit_are_stored_to_the_microsecond(tables, unit, zone):
+    times = pd.date_range("2024-03-31", periods=3, freq="h", tz=zone).as_unit(unit)
+    tables.write("m", "a", "p", rows(1))
+    commit = tables.write("m", "a", "q", pa.table({"t": pa.array(times)}))
+
+    assert tables.read("m", "a", commit.files)["t"].tolist() == list(times)
+    assert stored(tables)["t"].dropna().tolist() == list(times)
+
+
+def test_numbers_and_dates_are_stored_as_what_delta_lake_has(tables):
+    written = pa.table({"u": pa.array([7], pa.uint64()), "d": pa.array([86_400_000], pa.date64())})
+    tables.write("m", "a", "p", written)
+    assert pa.schema(DeltaTable(tables.uri("m", "a")).schema().to_arrow()).field("u").type == pa.int64()
+    assert stored(tables)["u"].tolist() == [7]
 
 
 def test_only_the_columns_asked_for_are_read_in_the_order_asked_for(tables):
@@ -153,23 +172,46 @@ def test_a_file_that_is_gone_is_reported_by_name(tables, tmp_path):
 
 @pytest.mark.parametrize("partition_of", [lambda writer: f"p{writer}", lambda writer: "shared"])
 def test_writers_at_once_lose_nothing_even_while_the_table_is_new(tables, partition_of):
-    start, commits = threading.Barrier(4), {}
+    start, commits = threading.Barrier(8), {}
 
     def write(writer):
         start.wait()
         commits[writer] = tables.write("m", "a", partition_of(writer), rows(3, first=10 * writer))
 
-    writers = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    writers = [threading.Thread(target=write, args=(number,)) for number in range(8)]
     for each in writers:
         each.start()
     for each in writers:
         each.join()
 
     last = {partition_of(writer): writer for writer in sorted(commits, key=lambda each: commits[each].version)}
-    assert len(commits) == 4
+    assert len(commits) == 8
     assert sorted(stored(tables)["x"]) == sorted(10 * writer + each for writer in last.values() for each in range(3))
     for writer, commit in commits.items():
         assert tables.read("m", "a", commit.files)["x"].tolist() == [10 * writer, 10 * writer + 1, 10 * writer + 2]
+
+
+def test_who_read_the_table_before_another_wrote_to_it_looks_again(tables, monkeypatch):
+    tables.write("m", "a", "p1", rows(1))
+    stale = DeltaTable(tables.uri("m", "a"))
+    tables.write("m", "a", "p2", rows(1, first=1))
+    opened = iter([stale])
+    monkeypatch.setattr("mlops_assets.resources.tables._opened", lambda uri: next(opened, None) or DeltaTable(uri))
+
+    commit = tables.write("m", "a", "p3", rows(1, first=2))
+
+    assert commit.version == DeltaTable(tables.uri("m", "a")).version()
+    assert sorted(stored(tables)["x"]) == [0, 1, 2]
+    assert len(list(Path(tables.uri("m", "a")).rglob("*.parquet"))) == 3
+
+
+def test_the_rows_of_a_large_partition_lie_in_groups(tables, monkeypatch):
+    monkeypatch.setattr("mlops_assets.resources.tables.ROW_GROUP_ROWS", 400)
+    commit = tables.write("m", "a", "p", rows(1000, kind=["a", "b"] * 500))
+    (file,) = commit.files
+    found = pq.ParquetFile(Path(tables.uri("m", "a"), file)).metadata
+    assert [found.row_group(number).num_rows for number in range(found.num_row_groups)] == [400, 400, 200]
+    assert tables.read("m", "a", commit.files)["x"].tolist() == list(range(1000))
 
 
 def test_other_engines_see_the_table_as_delta_lake(tables):
