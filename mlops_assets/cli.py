@@ -355,6 +355,46 @@ def vouch(
 
 
 @app.command()
+def reproduce(
+    model: Annotated[str, typer.Argument(help="A model with registered versions.")],
+    version: Annotated[int, typer.Argument(help="The version.")],
+    environment: Annotated[
+        Literal["this", "fresh"],
+        typer.Option(help="Build with what is installed here, or install the recorded lock first (needs an index)."),
+    ] = "this",
+    tolerance: Annotated[
+        float, typer.Option(min=0, max=0.1, help="How far a metric may be off, as a share of itself.")
+    ] = 1e-6,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Build a version anew from its manifest. Ends with 0: the same came out, 1: another, 2: there is none such."""
+    from mlops_assets import reproducing
+    from mlops_assets.components.declared import declared
+
+    said = Console(stderr=True)
+    spec = next((each for each in declared() if each.name == model), None)
+    try:
+        found = reproducing.reproduce(
+            model,
+            version,
+            environment=environment,
+            tolerance=tolerance,
+            spec=spec,
+            say=lambda text: said.print(f"[yellow]{escape(text)}[/yellow]", soft_wrap=True),
+        )
+    except reproducing.REFUSALS as error:
+        said.print(f"[red]{escape(str(error))}[/red]", soft_wrap=True)
+        raise typer.Exit(2) from error
+    if as_json:
+        typer.echo(found.model_dump_json(indent=1))
+    else:
+        console = Console()
+        for line in reproducing.lines(found):
+            console.print(line, soft_wrap=True, highlight=False)
+    raise typer.Exit(0 if found.is_equal else 1)
+
+
+@app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
     from mlops_assets.components.declared import declared, faults

@@ -14,6 +14,7 @@ from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
 RAW, VALIDATED = "raw_data", "validated_features"
+DELIVERIES = "deliveries"
 DRILL = "rollback_drill"
 MODEL = "mlops/model"
 DATA_VERSION = "dagster/data_version"

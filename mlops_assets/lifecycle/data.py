@@ -11,6 +11,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from mlops_assets.lifecycle.common import (
+    DELIVERIES,
     DRILL,
     RAW,
     Clock,
@@ -75,6 +76,7 @@ def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefin
         kept = {partition: _as_correction(spec, asset, each, records) for partition, each in fetched.deliveries.items()}
         for each in kept.values():
             blobs.put_bytes(listing(each))
+            records.put(spec.name, DELIVERIES, each, each.version)
         versions = {partition: each.version for partition, each in kept.items()}
         metadata = {partition: _metadata(spec, each, blobs) for partition, each in kept.items()}
         if fetched.problems:

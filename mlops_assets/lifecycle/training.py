@@ -39,6 +39,7 @@ from mlops_assets.ml.training import (
     serving_surroundings,
     splits,
     summary,
+    threads,
 )
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs, write_atomically
@@ -191,6 +192,7 @@ def _keep(
         golden=blobs.put_bytes(golden.model_dump_json().encode()),
         cpu_seconds=spent.cpu,
         gpu_seconds=spent.gpu,
+        threads=threads(),
     )
 
 

@@ -14,6 +14,7 @@ from zipfile import ZIP_DEFLATED, BadZipFile, ZipFile, ZipInfo
 from mlops_assets.ml.spec import ModelSpec, digest_of
 
 UNLOCKED = "unlocked"
+PACKAGE = "mlops_assets"
 UNREADABLE = (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error)
 
 
@@ -59,6 +60,45 @@ def digest_of_archive(content: bytes) -> str:
             return digest_of({name: hashlib.sha256(packed.read(name)).hexdigest() for name in names})
     except UNREADABLE as error:
         raise BadArchiveError(f"{type(error).__name__}: {error}") from error
+
+
+def as_files(content: bytes) -> dict[str, bytes]:
+    """The files of an archive by where Python looks for them: this package's below its name, other modules by theirs.
+
+    Packages around a module get an `__init__.py` that goes on to look where they are installed: what a contract imports
+    is not in the archive.
+    """
+    with ZipFile(io.BytesIO(content)) as packed:
+        inside = {name: packed.read(name) for name in packed.namelist()}
+    modules = [name for name in inside if not name.endswith(".py")]
+    found = {f"{PACKAGE}/{name}": source for name, source in inside.items() if name.endswith(".py")}
+    for name in modules:
+        place = name.replace(".", "/")
+        is_package = any(other.startswith(f"{name}.") for other in modules)
+        found[f"{place}/__init__.py" if is_package else f"{place}.py"] = inside[name]
+    around = {parent for name in modules for parent in _packages_around(name)}
+    return {f"{name.replace('.', '/')}/__init__.py": _going_on(name) for name in sorted(around)} | found
+
+
+def roots(modules: Iterable[str]) -> list[str]:
+    """The folders from which modules are imported here, beside what is installed."""
+    found = dict.fromkeys(source_file(name).parents[name.count(".")] for name in modules)
+    return [str(folder) for folder in found if "site-packages" not in folder.parts]
+
+
+def _packages_around(module: str) -> list[str]:
+    parts = module.split(".")[:-1]
+    return [".".join(parts[: place + 1]) for place in range(len(parts))]
+
+
+def _going_on(package: str) -> bytes:
+    try:
+        found = importlib.util.find_spec(package)
+    except ModuleNotFoundError:
+        found = None
+    places = (found.submodule_search_locations if found else None) or ()
+    installed = [str(Path(folder).absolute()) for folder in places]
+    return f"__path__ = [*__path__, *{installed!r}]\n".encode()
 
 
 def source_file(module: str) -> Path:

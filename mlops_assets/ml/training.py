@@ -82,6 +82,7 @@ class Candidate(Value):
     all that lies in the model's folder, by name. `reference`, `reference_sample` and `golden` are blobs: the training
     Profile as JSON, a bounded sample of rows as Parquet, and the Golden that every load is held to.
     `gpu_seconds` are those of the devices that the declared compute profile holds while it is fitted.
+    `threads` is how many the libraries that compute were allowed.
     """
 
     model: str
@@ -99,6 +100,7 @@ class Candidate(Value):
     golden: str | None = None
     cpu_seconds: float
     gpu_seconds: float = 0.0
+    threads: int | None = None
 
 
 class Split(NamedTuple):
@@ -312,6 +314,13 @@ def _own_packages(spec: ModelSpec) -> Collection[str]:
     """The packages of an estimator that is not scikit-learn's."""
     own = spec.estimator.path.partition(".")[0]
     return importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
+
+
+def threads() -> int:
+    """How many threads the libraries that compute may use in this process."""
+    from threadpoolctl import threadpool_info
+
+    return max((each["num_threads"] for each in threadpool_info()), default=1)
 
 
 def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:

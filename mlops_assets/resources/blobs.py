@@ -108,12 +108,18 @@ class Blobs(dg.ConfigurableResource):
 
     def _intact(self, sha256: str) -> bool:
         """Whether bytes of this digest are stored, and still have it: damaged ones are to be replaced."""
+        return self.fault(sha256) is None
+
+    def fault(self, sha256: str) -> str | None:
+        """How the bytes of this digest, however many, are not what was stored; None where they are."""
         system, base = filesystem(self.root)
+        path = f"{base}/{blob_path(sha256)}"
         try:
-            with system.open_input_stream(f"{base}/{blob_path(sha256)}") as stored:
-                return hashlib.file_digest(stored, "sha256").hexdigest() == sha256
+            with system.open_input_stream(path) as stored:
+                found = hashlib.file_digest(stored, "sha256").hexdigest()
         except FileNotFoundError:
-            return False
+            return f"{path} is gone. {REMEDY}"
+        return None if found == sha256 else _changed(path, found, sha256)
 
     def uri(self, sha256: str) -> str:
         """Where the bytes of this digest are."""
@@ -129,15 +135,17 @@ class Blobs(dg.ConfigurableResource):
         except FileNotFoundError as error:
             raise CorruptBytesError(f"{path} is gone. {REMEDY}") from error
         if (found := hashlib.sha256(content).hexdigest()) != sha256:
-            raise CorruptBytesError(
-                f"{path} holds other bytes than were stored: SHA-256 {found}, expected {sha256}. {REMEDY}"
-            )
+            raise CorruptBytesError(_changed(path, found, sha256))
         return content
 
     @contextmanager
     def open(self, sha256: str) -> Generator[BinaryIO]:
         """The bytes of this digest as a seekable stream, verified before the first byte is given out."""
         yield io.BytesIO(self.read(sha256))
+
+
+def _changed(path: str, found: str, sha256: str) -> str:
+    return f"{path} holds other bytes than were stored: SHA-256 {found}, expected {sha256}. {REMEDY}"
 
 
 class _Counted:

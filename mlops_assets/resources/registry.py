@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 CHAMPION, CHALLENGER = "champion", "challenger"
 CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.reign", "mlops.previous_champion"
+REPRODUCED = "mlops.reproduced"
 SEAL = "mlops.seal"
 LOGGED, MODEL_VERSIONS = "models:/", "mlflow.modelVersions"
 PATIENCE_SECONDS = 120
@@ -121,6 +122,10 @@ class Registry(dg.ConfigurableResource):
             self._tag(version, PREVIOUS, "" if previous is None else str(previous))
             self._tag(version, REIGN, str(before + 1))
         self._set_alias(model, CHAMPION, number)
+
+    def stamp(self, model: str, number: int, text: str) -> None:
+        """Write on a version how it was built anew."""
+        self._tag(self.version(model, number), REPRODUCED, text)
 
     def holder(self, model: str) -> int | None:
         """The number on which the alias champion is, whoever put it there."""
