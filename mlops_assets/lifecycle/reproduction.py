@@ -276,20 +276,20 @@ class Attempt:
 
     def _surroundings(self, now: Mapping[str, str]) -> list[Cause]:
         """How an environment differs from the one that the version was trained in."""
-        found = environment_causes(self.manifest.environment, now, {} if self.fresh else self._unlocked())
-        if self.manifest.lock != lock_digest() and not self.fresh and not found:
-            self._note(f"The lock is another than {self.manifest.lock[:DIGEST]}; no installed package is.")
-        return found
+        return environment_causes(self.manifest.environment, now, {} if self.fresh else self._unlocked())
 
     def _unlocked(self) -> dict[str, str]:
         """The packages that are installed at another version than the recorded lock says."""
         if self.manifest.lock == lock_digest():
             return {}
         try:
-            return unpinned(self.stores.blobs.read(self.manifest.lock).decode("utf-8", "replace"))
+            moved = unpinned(self.stores.blobs.read(self.manifest.lock).decode("utf-8", "replace"))
         except CorruptBytesError as error:
             self._note(f"Which packages it was trained with is known of the most important only: {error}")
             return {}
+        if not moved:
+            self._note(f"The lock is another than {self.manifest.lock[:DIGEST]}; no installed package is.")
+        return moved
 
     def _install(self, room: Room) -> str:
         """An interpreter with the packages of the recorded lock."""
