@@ -116,12 +116,9 @@ def candidate(shop) -> Candidate:
 def forge(shop, worse: float = 1.0, spec: Mapping[str, Any] | None = None, **changes: Any) -> int:
     """A further version, as it would be had it been made otherwise, with a report whose errors are so much larger."""
     before, card = candidate(shop), shop.resources["records"].get(Card, "toy", CARD, "v1")
-    manifest = before.manifest.model_copy(
-        update={
-            "spec": {**before.manifest.spec, **(spec or {})},
-            "environment": changes.pop("environment", environment_of(before)),
-        }
-    )
+    said = {"spec": {**before.manifest.spec, **(spec or {})}}
+    said |= {name: changes.pop(name) for name in ("environment", "lock") if name in changes}
+    manifest = before.manifest.model_copy(update=said)
     other = before.model_copy(update={"manifest": manifest, **changes})
     number = shop.resources["registry"].register(other).number
     told = {name: each.model_copy(update={"value": each.value * worse}) for name, each in card.report.metrics.items()}
@@ -285,6 +282,22 @@ def test_another_package_version_is_the_first_suspect_where_the_result_differs(s
     assert found.causes[0].suspect == "packages"
     assert "numpy 1.26.0 -> " in found.causes[0].says
     assert "The stored model" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("lock", "note"),
+    [
+        ("numpy==1.26.0\n", "different environment: numpy 1.26.0 -> "),
+        (f"numpy=={importlib.metadata.version('numpy')}\n", "no installed package is."),
+        (None, "is known of the most important only"),
+    ],
+)
+def test_another_lock_is_told_by_the_packages_that_moved_since(shop, lock, note):
+    kept = shop.resources["blobs"].put_bytes(lock.encode()) if lock else "3" * 64
+    found = reproduce("toy", forge(shop, lock=kept), build=here)
+    assert found.verdict == "equal digest"
+    [said] = found.notes
+    assert note in said
 
 
 def test_where_nothing_recorded_differs_that_is_said(shop):
