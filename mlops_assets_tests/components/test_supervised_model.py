@@ -64,6 +64,7 @@ def test_a_declaration_becomes_the_assets_of_its_model():
             "predictions",
             "performance_report",
             "retraining_decision",
+            "rollback_drill",
         )
     }
 
