@@ -6,7 +6,7 @@ from typing import Any
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.lifecycle.common import DRILL, Clock, describe, key, utc_now
+from mlops_assets.lifecycle.common import DRILL, Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.proving import Proof, proofs, proves
 from mlops_assets.lifecycle.releasing import roll_back
@@ -48,6 +48,7 @@ def rollback(spec: ModelSpec) -> dg.Definitions:
         **describe(spec, "registration", "scikitlearn", "mlflow"),
         deps=[key(spec, CHAMPION)],
         code_version=code_version(spec.rollback.model_dump(mode="json"), LOOKS),
+        op_tags=compute(spec, "registration"),
         check_specs=[
             dg.AssetCheckSpec(
                 CAN_GO_BACK,

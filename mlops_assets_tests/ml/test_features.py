@@ -138,10 +138,14 @@ def test_other_takes_one_of_the_places(limit, kept):
     assert CappedCategories(limit=limit).fit(pd.DataFrame({"c": list("aabbc")})).categories_["c"] == kept
 
 
+# pandas compares text up to a NUL. None comes so far: a file that holds one is refused (row 12).
+WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=2)
+
+
 @settings(max_examples=50, deadline=None)
 @given(
-    learned=st.lists(st.one_of(st.none(), st.text(max_size=2)), min_size=1, max_size=40),
-    later=st.lists(st.one_of(st.none(), st.text(max_size=2)), min_size=1, max_size=40),
+    learned=st.lists(st.one_of(st.none(), WORDS), min_size=1, max_size=40),
+    later=st.lists(st.one_of(st.none(), WORDS), min_size=1, max_size=40),
     limit=st.integers(2, 6),
 )
 def test_whatever_comes_later_is_a_known_category_or_other_or_missing(learned, later, limit):
