@@ -94,6 +94,7 @@ def test_a_file_that_changes_while_it_is_copied_is_not_published(tmp_path):
     folder.mkdir()
     path = folder / NAME
     path.write_bytes(b"A" * 4_000_000)
+    written = []
 
     def rewrite():
         letter = 65
@@ -101,7 +102,9 @@ def test_a_file_that_changes_while_it_is_copied_is_not_published(tmp_path):
             letter = 65 + (letter - 64) % 26
             with path.open("r+b", buffering=0) as stream:
                 for _ in range(4):
+                    written.append(letter)
                     stream.write(bytes([letter]) * 1_000_000)
+                    written.append(letter)
 
     writer = threading.Thread(target=rewrite)
     writer.start()
@@ -109,11 +112,20 @@ def test_a_file_that_changes_while_it_is_copied_is_not_published(tmp_path):
         source = {"uri": str(folder), "files": ["shop-{partition:%Y-%m}.csv"], "settle_seconds": 0}
         spec, blobs = toy.spec(folder, source=source), Blobs(root=str(tmp_path / "home"))
         resource = Deliveries(root=str(tmp_path / "home"))
-        fetched = [resource.fetch(spec, [PARTITION], blobs, datetime.now(UTC)) for _ in range(30)]
+        fetched, during = [], []
+        for _ in range(30):
+            before = len(written)
+            fetched.append(resource.fetch(spec, [PARTITION], blobs, datetime.now(UTC)))
+            during.append(len(written) > before)
     finally:
         stop.set()
         writer.join()
-    published = [blobs.read(each.deliveries[PARTITION].files[0].sha256) for each in fetched if each.deliveries]
+    published = [
+        blobs.read(each.deliveries[PARTITION].files[0].sha256)
+        for each, changed in zip(fetched, during, strict=True)
+        if each.deliveries and changed  # a writer that stands still meanwhile is what settle_seconds is for
+    ]
+    assert any(during)
     assert [content for content in published if len(set(content)) > 1] == []
     problems = [each.problems[PARTITION] for each in fetched if each.problems]
     assert problems
