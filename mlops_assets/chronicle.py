@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mlops_assets import settings
 from mlops_assets.lifecycle import releasing, waiving
-from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.approving import UNDECIDED, Desk
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.proving import proves
 from mlops_assets.ml.approvals import SignedAnswer, Verdict, signed_by
@@ -22,24 +22,15 @@ from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns
 from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.waivers import WaiverError
-from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.keys import KeyUnavailableError, keys_here
-from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.records import Records
-from mlops_assets.resources.registry import Registry, RegistryConflictError
-from mlops_assets.resources.tracking import Tracking, TrackingUnavailableError
+from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.tracking import Tracking
 
 DIGEST = 12
-REFUSALS = (
-    BrokenLedgerError,
-    CorruptBytesError,
-    KeyUnavailableError,
-    LedgerUnavailableError,
-    RegistryConflictError,
-    TrackingUnavailableError,
-    WaiverError,
-    settings.SecretInUriError,
-)
+REFUSALS = (*UNDECIDED, WaiverError, settings.SecretInUriError)
 
 
 def table(links: Iterable[Link]) -> Table:

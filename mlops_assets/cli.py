@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
@@ -240,12 +241,7 @@ def restore(
     """Put MLflow's alias champion back on the version that was released, and write down who did."""
     from mlops_assets import chronicle
 
-    console = Console()
-    try:
-        said = chronicle.restore(model, reason)
-    except chronicle.REFUSALS as error:
-        _refuse(console, error)
-    console.print(escape(said), soft_wrap=True)
+    _tell(lambda: chronicle.restore(model, reason))
 
 
 @app.command()
@@ -257,12 +253,7 @@ def rollback(
     """Make an earlier champion serve again, at once and without training, and write down who did."""
     from mlops_assets import chronicle
 
-    console = Console()
-    try:
-        said = chronicle.roll_back(model, to, reason)
-    except chronicle.REFUSALS as error:
-        _refuse(console, error)
-    console.print(escape(said), soft_wrap=True)
+    _tell(lambda: chronicle.roll_back(model, to, reason))
 
 
 @app.command()
@@ -304,12 +295,8 @@ def waive(
     """Let one gate of one candidate go until a day, and write down who did."""
     from mlops_assets import chronicle
 
-    console = Console()
-    try:
-        said = chronicle.waive(_declared(console, model), gate, reason, until, candidate, version)
-    except chronicle.REFUSALS as error:
-        _refuse(console, error)
-    console.print(escape(said), soft_wrap=True)
+    spec = _declared(Console(), model)
+    _tell(lambda: chronicle.waive(spec, gate, reason, until, candidate, version))
 
 
 @app.command()
@@ -346,12 +333,7 @@ def vouch(
     """Sign a version that was registered unsigned, with the key that MLOPS_SIGNING_KEY names, once it can serve."""
     from mlops_assets import chronicle
 
-    console = Console()
-    try:
-        said = chronicle.vouch(model, version)
-    except chronicle.REFUSALS as error:
-        _refuse(console, error)
-    console.print(escape(said), soft_wrap=True)
+    _tell(lambda: chronicle.vouch(model, version))
 
 
 @app.command()
@@ -474,15 +456,24 @@ def backtest(
 def _answer(model: str, version: int, kind: Verdict, reason: str, sign: bool) -> None:
     from mlops_assets import chronicle
 
+    spec = _declared(Console(), model)
+    if sign:
+        _tell(lambda: chronicle.sign(spec, version, kind, reason), say=typer.echo)
+    else:
+        _tell(lambda: chronicle.answer(spec, version, kind, reason))
+
+
+def _tell(act: Callable[[], str], say: Callable[[str], None] | None = None) -> None:
+    """Do what belongs into the ledger and say what came of it, or why it is refused."""
+    from mlops_assets import chronicle
+
     console = Console()
-    spec = _declared(console, model)
     try:
-        say = chronicle.sign if sign else chronicle.answer
-        said = say(spec, version, kind, reason)
+        said = act()
     except chronicle.REFUSALS as error:
         _refuse(console, error)
-    if sign:
-        typer.echo(said)
+    if say:
+        say(said)
     else:
         console.print(escape(said), soft_wrap=True)
 

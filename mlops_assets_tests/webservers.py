@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
-import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +23,7 @@ NAMES = {"repositoryLocationName": "toy", "repositoryName": "__repository__"}
 LAUNCH = """mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
+EXITED = "Process for run exited"
 LOADED = "{ repositoriesOrError { __typename ... on RepositoryConnection { nodes { name } } } }"
 
 
@@ -59,14 +60,14 @@ class Site:
 
     def ended(self, launched: Mapping[str, Any], seconds: float = 240) -> dg.DagsterRun:
         """The run that was launched, once it was taken from the queue as the daemon does, and is over."""
-        run_id, deadline = launched["run"]["runId"], time.monotonic() + seconds
+        run_id, over = launched["run"]["runId"], threading.Event()
+        self.instance.watch_event_logs(run_id, None, lambda log, _: over.set() if EXITED in log.message else None)
         self.instance.launch_run(run_id, self.process.create_request_context())
-        while time.monotonic() < deadline:
-            run = self.instance.get_run_by_id(run_id)
-            if run and run.status.value in OVER:
-                return run
-            time.sleep(0.2)
-        raise AssertionError(f"run {run_id} did not end in {seconds} s")
+        assert over.wait(seconds), f"run {run_id} did not end in {seconds} s"
+        run = self.instance.get_run_by_id(run_id)
+        assert run
+        assert run.status.value in OVER
+        return run
 
     def why(self, run: dg.DagsterRun) -> str:
         """Why a run failed, as its events say it."""
@@ -86,16 +87,28 @@ def code_server(instance: dg.DagsterInstance, definitions: Path) -> Iterator[Any
         yield process
 
 
+class Announced(uvicorn.Server):
+    """A server that says when it can be asked."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.up = threading.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say so."""
+        await super().startup(sockets)
+        self.up.set()
+
+
 @contextmanager
 def serving(app: Any, process: Any) -> Iterator[Site]:
     """A web application in a thread of this process."""
     port = free_port()
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    server = Announced(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
-        while not server.started:
-            time.sleep(0.05)
+        assert server.up.wait(60)
         site = Site(f"http://127.0.0.1:{port}", process.instance, process)
         assert site.ask(LOADED)["repositoriesOrError"]["__typename"] == "RepositoryConnection"
         yield site

@@ -9,27 +9,18 @@ from collections.abc import Sequence
 import dagster as dg
 from pydantic import Field, ValidationError
 
-from mlops_assets.lifecycle.approving import STAMP, STARTED_BY, Desk, Signed
+from mlops_assets.lifecycle.approving import STAMP, STARTED_BY, UNDECIDED, Desk, Signed
 from mlops_assets.lifecycle.common import Clock, key, utc_now
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.ml.approvals import SignedAnswer, Verdict
 from mlops_assets.ml.spec import ModelSpec
-from mlops_assets.resources.blobs import Blobs, CorruptBytesError
-from mlops_assets.resources.keys import Keys, KeyUnavailableError
-from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.keys import Keys
+from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.records import Records
-from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
-from mlops_assets.resources.tracking import TrackingUnavailableError
+from mlops_assets.resources.registry import CHAMPION, Registry
 
 JOBS: dict[str, Verdict] = {"approve_release": "approved", "refuse_release": "refused"}
-CANNOT = (
-    BrokenLedgerError,
-    CorruptBytesError,
-    KeyUnavailableError,
-    LedgerUnavailableError,
-    RegistryConflictError,
-    TrackingUnavailableError,
-)
 NOBODY = (
     "Nobody is known to have started this run: a field that anyone can type proves nothing. Run `{command}` where your "
     "key is; or with --sign, and paste what it prints into the field `signed`; or open Dagster through a proxy that "
@@ -76,7 +67,7 @@ def _job(name: str, kind: Verdict, specs: dict[str, ModelSpec], clock: Clock) ->
             desk.question(config.version)
             who, signed = _known(context.run, config, kind, keys)
             now = desk.answer(kind, config.version, who, config.reason, signed)
-        except CANNOT as error:
+        except UNDECIDED as error:
             raise dg.Failure(str(error), allow_retries=False) from error
         pages = Dossier.at(desk).refresh(config.version)
         said = f"{who} {kind} v{config.version} of {config.model}: {config.reason}"

@@ -16,11 +16,21 @@ from mlops_assets.ml.ledger import Entry, Link, Reign
 from mlops_assets.ml.registration import refusal
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import Candidate
-from mlops_assets.resources.blobs import Blobs
-from mlops_assets.resources.keys import Keys
-from mlops_assets.resources.ledger import Ledger
+from mlops_assets.resources.blobs import Blobs, CorruptBytesError
+from mlops_assets.resources.keys import Keys, KeyUnavailableError
+from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
-from mlops_assets.resources.registry import Registry
+from mlops_assets.resources.registry import Registry, RegistryConflictError
+from mlops_assets.resources.tracking import TrackingUnavailableError
+
+UNDECIDED = (
+    BrokenLedgerError,
+    CorruptBytesError,
+    KeyUnavailableError,
+    LedgerUnavailableError,
+    RegistryConflictError,
+    TrackingUnavailableError,
+)
 
 REPORT = "evaluation_report"
 STARTED_BY, STAMP = "mlops/started_by", "mlops/signature"

@@ -15,7 +15,8 @@ from mlops_assets.ml.spec import ModelSpec, digest_of
 
 UNLOCKED = "unlocked"
 PACKAGE = "mlops_assets"
-UNREADABLE = (BadZipFile, EOFError, KeyError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error)
+# What zipfile raises of altered bytes, each of them seen from a single flipped bit; it documents BadZipFile only.
+DAMAGE = (BadZipFile, EOFError, NotImplementedError, OSError, RuntimeError, ValueError, zlib.error)
 
 
 class BadArchiveError(ValueError):
@@ -54,22 +55,16 @@ def archive(files: Mapping[str, Path]) -> bytes:
 
 def digest_of_archive(content: bytes) -> str:
     """What `digest_of_files` said of the files in an archive. Raises BadArchiveError where the bytes are none."""
-    try:
-        with ZipFile(io.BytesIO(content)) as packed:
-            names = packed.namelist()
-            return digest_of({name: hashlib.sha256(packed.read(name)).hexdigest() for name in names})
-    except UNREADABLE as error:
-        raise BadArchiveError(f"{type(error).__name__}: {error}") from error
+    return digest_of({name: hashlib.sha256(source).hexdigest() for name, source in _unpacked(content).items()})
 
 
 def as_files(content: bytes) -> dict[str, bytes]:
     """The files of an archive by where Python looks for them: this package's below its name, other modules by theirs.
 
     Packages around a module get an `__init__.py` that goes on to look where they are installed: what a contract imports
-    is not in the archive.
+    is not in the archive. Raises BadArchiveError where the bytes are none.
     """
-    with ZipFile(io.BytesIO(content)) as packed:
-        inside = {name: packed.read(name) for name in packed.namelist()}
+    inside = _unpacked(content)
     modules = [name for name in inside if not name.endswith(".py")]
     found = {f"{PACKAGE}/{name}": source for name, source in inside.items() if name.endswith(".py")}
     for name in modules:
@@ -84,6 +79,14 @@ def roots(modules: Iterable[str]) -> list[str]:
     """The folders from which modules are imported here, beside what is installed."""
     found = dict.fromkeys(source_file(name).parents[name.count(".")] for name in modules)
     return [str(folder) for folder in found if "site-packages" not in folder.parts]
+
+
+def _unpacked(content: bytes) -> dict[str, bytes]:
+    try:
+        with ZipFile(io.BytesIO(content)) as packed:
+            return {name: packed.read(name) for name in packed.namelist()}
+    except DAMAGE as error:
+        raise BadArchiveError(f"{type(error).__name__}: {error}") from error
 
 
 def _packages_around(module: str) -> list[str]:

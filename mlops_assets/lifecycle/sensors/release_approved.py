@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import dagster as dg
 from pydantic import Field
 
-from mlops_assets.lifecycle.approving import Desk
+from mlops_assets.lifecycle.approving import UNDECIDED, Desk
 from mlops_assets.lifecycle.champion import WAITS, recorded, shown
 from mlops_assets.lifecycle.common import DATA_VERSION, Clock, key, remembered, utc_now
 from mlops_assets.lifecycle.dossier import Dossier
@@ -16,23 +16,14 @@ from mlops_assets.ml.ledger import reigns
 from mlops_assets.ml.registration import Champion
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.resources.alerts import Alerts
-from mlops_assets.resources.blobs import Blobs, CorruptBytesError
-from mlops_assets.resources.keys import Keys, KeyUnavailableError
-from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.keys import Keys
+from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.records import Records
-from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
-from mlops_assets.resources.tracking import TrackingUnavailableError
+from mlops_assets.resources.registry import CHAMPION, Registry
 
 EVERY_SECONDS = 30
 KIND: Kind = "approval_wanted"
-NOT_NOW = (
-    BrokenLedgerError,
-    CorruptBytesError,
-    KeyUnavailableError,
-    LedgerUnavailableError,
-    RegistryConflictError,
-    TrackingUnavailableError,
-)
 
 
 class Memory(Value):
@@ -68,7 +59,7 @@ def release_approved(specs: Sequence[ModelSpec], clock: Clock = utc_now) -> dg.S
             try:
                 events += _released(desk)
                 now = desk.standing()
-            except NOT_NOW as error:
+            except UNDECIDED as error:
                 unknown[spec.name] = f"{spec.name}: {error}"
                 stood |= {spec.name: before[spec.name]} if spec.name in before else {}
                 continue
