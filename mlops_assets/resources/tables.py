@@ -7,6 +7,7 @@ import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
 import dagster as dg
@@ -204,10 +205,18 @@ def _opened(uri: str) -> DeltaTable:
     Were the first write to make it, the first writers at once would replace each other's rows.
     """
     import pyarrow as pa
-    from deltalake import DeltaTable
+    from deltalake import CommitProperties, DeltaTable
+    from deltalake.exceptions import CommitFailedError
 
     if not DeltaTable.is_deltatable(uri):
-        DeltaTable.create(uri, pa.schema([(PARTITION, pa.string())]), mode="ignore", partition_by=[PARTITION])
+        with suppress(CommitFailedError):  # another writer made it meanwhile
+            DeltaTable.create(
+                uri,
+                pa.schema([(PARTITION, pa.string())]),
+                mode="ignore",
+                partition_by=[PARTITION],
+                commit_properties=CommitProperties(max_commit_retries=0),
+            )
     return DeltaTable(uri)
 
 
