@@ -9,7 +9,8 @@ INSTALLED := .venv/.installed
 PACKAGE := mlops_assets mlops_assets_tests benchmarks
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
-	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock" --all-extras
+	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
+	--extra monitoring --extra postgres
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DO_NOT_TRACK := true
@@ -59,9 +60,11 @@ clean: ## Remove .venv, caches and build output; what ran stays in .mlops
 		echo "$(PYTHON) cannot make virtual environments; on Debian: apt-get install python3-venv" >&2; exit 1; }
 
 # The lock is complete, so nothing is resolved again. Bytecode is compiled once here: each process would pay for it.
-$(INSTALLED): requirements/dev.txt pyproject.toml | .venv/bin/python
+$(INSTALLED): requirements/dev.txt requirements/torch-cpu.txt pyproject.toml | .venv/bin/python
 	@echo "Installing the locked packages into .venv; this takes a minute or two ..."
 	@$(PIP) --no-compile --only-binary :all: --require-hashes --requirement requirements/dev.txt
+	@$(PIP) --no-compile --only-binary :all: --require-hashes --requirement requirements/torch-cpu.txt 2>/dev/null || \
+		echo "No CPU build of PyTorch of requirements/torch-cpu.txt is offered for this platform: its tests will be skipped."
 	@$(PIP) --no-compile --no-build-isolation --editable .
 	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets >/dev/null 2>&1 || true
 	@touch $@
