@@ -16,9 +16,10 @@ from mlops_assets.lifecycle import releasing, waiving
 from mlops_assets.lifecycle.approving import UNDECIDED, Desk
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.proving import proves
-from mlops_assets.ml.approvals import SignedAnswer, Verdict, signed_by
+from mlops_assets.ml.approvals import SignedAnswer, Verdict
 from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, reigns
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.waivers import WaiverError
@@ -82,8 +83,11 @@ def waive(
     report = Records(root=settings.home()).get(EvaluationReport, spec.name, "evaluation_report")
     if report is None:
         raise WaiverError(f"{spec.name} has no evaluation_report yet: there is no candidate of which a gate could go.")
-    wish = waiving.Wish(gate=gate, why=why, until=until, who=_whoever_acts()[0], candidate=candidate, version=version)
-    link = waiving.waive(wish, spec, report, ledger_here(), _registry(), _now)
+    who, signer = _whoever_acts()
+    wish = waiving.Wish(gate=gate, why=why, until=until, who=who, candidate=candidate, version=version)
+    desk, signed = _desk(spec), partial(_signed, signer=signer)
+    link = waiving.waive(wish, desk, report, signed)
+    Dossier.at(desk).refresh_candidate(report.candidate)
     return (
         f"Gate {gate} of {spec.name}, candidate {report.candidate[:DIGEST]}, is waived until "
         f"{link.entry.expires:%Y-%m-%d %H:%M} UTC (entry {link.sequence}). Materialize registered_version and champion."

@@ -19,7 +19,8 @@ from mlops_assets.daemon import write_workspace
 from mlops_assets.instance import prepare
 from mlops_assets.lifecycle.answering import JOBS, op_of
 from mlops_assets.lifecycle.approving import STAMP, STARTED_BY
-from mlops_assets.ml.approvals import answer, newest_question, signed_by
+from mlops_assets.ml.approvals import answer, newest_question
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.signing import SigningKey
 from mlops_assets.ml.spec import Person
 from mlops_assets.resources.keys import keys_here

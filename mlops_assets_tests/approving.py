@@ -15,8 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.releasing import Release, evidence_of, release
-from mlops_assets.ml.approvals import Standing, signed_by
+from mlops_assets.ml.approvals import Standing
 from mlops_assets.ml.ledger import Entry
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.signing import SigningKey, read_signing_key
 from mlops_assets.ml.spec import WEBSERVER, ModelSpec
 from mlops_assets.ml.training import Candidate

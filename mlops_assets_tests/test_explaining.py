@@ -19,11 +19,11 @@ from mlops_assets.cli import app
 from mlops_assets.explaining import explain, stored_here
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.common import utc_now
-from mlops_assets.ml.approvals import signed_by
 from mlops_assets.ml.ledger import champion
 from mlops_assets.ml.performance import PredictedPartition
 from mlops_assets.ml.prediction_id import NoPredictionError
 from mlops_assets.ml.proof import LINKS, BrokenLinkError, Explanation
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.sources import Delivery
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import toy

@@ -1,6 +1,6 @@
 """Approving: where people are asked before a version serves, where they answer, and where enough answers release it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from getpass import getuser
 
@@ -8,7 +8,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle.common import Clock
 from mlops_assets.lifecycle.releasing import NotApprovedError, Release, evidence_of, release
-from mlops_assets.lifecycle.waiving import waivers_in_force
+from mlops_assets.lifecycle.waiving import Signed, waivers_in_force
 from mlops_assets.ml.approvals import Standing, Verdict, answer, answers, newest_question, objection, standing
 from mlops_assets.ml.code import digest_of_files, source_file
 from mlops_assets.ml.evaluation import EvaluationReport
@@ -35,9 +35,8 @@ UNDECIDED = (
 REPORT = "evaluation_report"
 STARTED_BY, STAMP = "mlops/started_by", "mlops/signature"
 BY_ITSELF = {"dagster/sensor_name", "dagster/schedule_name"}
-DECIDING = ("approvals", "evaluation", "gates", "ledger", "registration", "signing", "waivers")
+DECIDING = ("approvals", "evaluation", "gates", "ledger", "registration", "signed", "signing", "waivers")
 CODE = [f"mlops_assets.ml.{name}" for name in DECIDING]
-Signed = Callable[[Entry], Entry]
 
 
 @dataclass(frozen=True)
@@ -111,7 +110,7 @@ class Desk:
         asked, evidence = found.question.entry, self._evidence()
         candidate = self._candidate(found.version)
         report = self._report(candidate, asked)
-        waived = waivers_in_force(self.spec, candidate.model_sha256, report, self.ledger, self.clock)
+        waived = waivers_in_force(self.spec, candidate.model_sha256, report, self.ledger, self.keys, self.clock)
         if reason := refusal(candidate, report, self.spec, waived):
             raise NotApprovedError(f"v{found.version} of {self.spec.name} was approved, and is not released: {reason}")
         said = answers(self.ledger.links(self.spec.name), found.question)

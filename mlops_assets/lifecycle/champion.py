@@ -68,7 +68,7 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         version = registered_version.version
         desk = Desk(spec, ledger, registry, records, blobs, keys, clock)
         try:
-            waived = waivers_in_force(spec, trained_model.model_sha256, evaluation_report, ledger, clock)
+            waived = waivers_in_force(spec, trained_model.model_sha256, evaluation_report, ledger, keys, clock)
             if reason := _refusal(spec, trained_model, evaluation_report, registered_version, waived):
                 raise dg.Failure(f"{spec.name} v{version} is not released: {reason}", allow_retries=False)
             decision = _decided(context, desk, trained_model, evaluation_report, version, waived)

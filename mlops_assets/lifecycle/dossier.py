@@ -82,6 +82,12 @@ class Dossier:
         }
         return {name: dg.MetadataValue.url(url) for name, url in pages.items()}
 
+    def refresh_candidate(self, candidate: str) -> None:
+        """Write the pages of the versions that hold a candidate."""
+        for card in self.desk.records.all(Card, self.spec.name, CARD).values():
+            if card.candidate.model_sha256 == candidate:
+                self.refresh(card.version)
+
     def written(self, history: Sequence[Reign], version: int) -> dict[str, Any]:
         """Write the pages of the newest champions and of a version: the links to those of the version."""
         for each in dict.fromkeys(reign.version for reign in history[-2:]):
@@ -121,7 +127,7 @@ class Dossier:
         if reign and reign.version == card.version:
             return reign.why, True
         desk, judged = self.desk, card.candidate.model_sha256
-        waived = waivers_in_force(self.spec, judged, card.report, desk.ledger, desk.clock)
+        waived = waivers_in_force(self.spec, judged, card.report, desk.ledger, desk.keys, desk.clock)
         if reason := refusal(card.candidate, card.report, self.spec, waived):
             return f"Not to release it: {reason}", False
         decision = decide(card.report, reign.version if reign else None, self.spec)

@@ -29,7 +29,7 @@ from mlops_assets.ml.trying import Stopwatch, tried
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.waivers import Waiver, unwaived
 from mlops_assets.resources.blobs import CorruptBytesError
-from mlops_assets.resources.keys import KeyUnavailableError
+from mlops_assets.resources.keys import Keys, KeyUnavailableError
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger, LedgerUnavailableError
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.registry import Registry
@@ -83,6 +83,7 @@ def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = t
         tracking: Tracking,
         reports: Reports,
         ledger: Ledger,
+        keys: Keys,
     ) -> Iterator[dg.MaterializeResult]:
         """How good the candidate is on rows that it has not seen, beside the champion and a naive guess."""
         try:
@@ -91,7 +92,7 @@ def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = t
             keep_relations(spec, trained_model, judged.holdout, judged.predicted, records)
             tracking.log_metrics(trained_model, {f"holdout_{name}": value for name, value in report.figures.items()})
             drawn = _pictures(spec, judged, trained_model, registry)
-            waived = waivers_in_force(spec, report.candidate, report, ledger, clock)
+            waived = waivers_in_force(spec, report.candidate, report, ledger, keys, clock)
         except (TrackingUnavailableError, LedgerUnavailableError) as error:
             why = f"{spec.name} cannot be judged: {error}"
             raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error

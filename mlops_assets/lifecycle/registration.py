@@ -56,7 +56,7 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         reports: Reports,
     ) -> dg.MaterializeResult[RegisteredVersion]:
         """The candidate's number in the registry, as challenger: whether it serves is decided by the next asset."""
-        waived = _admitted(spec, trained_model, evaluation_report, ledger, clock)
+        waived = _admitted(spec, trained_model, evaluation_report, ledger, keys, clock)
         try:
             record = _register(spec, trained_model, evaluation_report, waived, context.run.run_id, registry, tracking)
             dossier = Dossier(Desk(spec, ledger, registry, records, blobs, keys, clock), reports)
@@ -78,15 +78,15 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
 
 
 def _admitted(
-    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, ledger: Ledger, clock: Clock
+    spec: ModelSpec, candidate: Candidate, report: EvaluationReport, ledger: Ledger, keys: Keys, clock: Clock
 ) -> dict[str, Waiver]:
     """The waivers by which a candidate is admitted, none where it cleared its gates. Any other is refused."""
     try:
-        waived = waivers_in_force(spec, candidate.model_sha256, report, ledger, clock)
+        waived = waivers_in_force(spec, candidate.model_sha256, report, ledger, keys, clock)
     except LedgerUnavailableError as error:
         why = f"{spec.name} is not registered: {error}"
         raise dg.Failure(why, metadata={OUTAGE: True}, allow_retries=False) from error
-    except BrokenLedgerError as error:
+    except (BrokenLedgerError, KeyUnavailableError) as error:
         raise dg.Failure(f"{spec.name} is not registered: {error}", allow_retries=False) from error
     if reason := refusal(candidate, report, spec, waived):
         raise _refused(spec, reason, candidate, report)

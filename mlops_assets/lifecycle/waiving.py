@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from mlops_assets.lifecycle.common import Clock
 from mlops_assets.ml.evaluation import EvaluationReport
-from mlops_assets.ml.ledger import Link
+from mlops_assets.ml.ledger import Entry, Link
+from mlops_assets.ml.signed import forged
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.waivers import Waiver, WaiverError, in_force, until, unwaived, waived
+from mlops_assets.resources.keys import Keys
 from mlops_assets.resources.ledger import BrokenLedgerError, Ledger
 from mlops_assets.resources.registry import Registry
+
+if TYPE_CHECKING:
+    from mlops_assets.lifecycle.approving import Desk
+
+Signed = Callable[[Entry], Entry]
 
 
 class Wish(Value):
@@ -23,32 +33,38 @@ class Wish(Value):
 
 
 def waivers_in_force(
-    spec: ModelSpec, candidate: str, report: EvaluationReport, ledger: Ledger, clock: Clock
+    spec: ModelSpec, candidate: str, report: EvaluationReport, ledger: Ledger, keys: Keys, clock: Clock
 ) -> dict[str, Waiver]:
     """The waivers that let failed gates of a candidate go now, by the gate's name.
 
-    The ledger is read only where a gate failed. Raises BrokenLedgerError where it is not as it was written.
+    The ledger is read only where a gate failed. Raises BrokenLedgerError where it is not as it was written, and
+    KeyUnavailableError where it cannot be known whose signatures count.
     """
     if not unwaived(report.held(spec), {}):
         return {}
     links = ledger.links(spec.name)
-    found = in_force(links, spec, candidate, clock())
+    found = in_force(links, spec, candidate, clock(), keys.trust())
     if found and (broken := ledger.verify()):
         raise BrokenLedgerError(f"The ledger cannot be trusted, and no waiver in it: {broken}")
     return found
 
 
-def waive(
-    wish: Wish, spec: ModelSpec, report: EvaluationReport, ledger: Ledger, registry: Registry, clock: Clock
-) -> Link:
-    """Write a waiver into the ledger. Raises WaiverError where there is no such gate or candidate, or it passes."""
+def waive(wish: Wish, desk: Desk, report: EvaluationReport, signed: Signed) -> Link:
+    """Write a waiver into the ledger, as whoever gives it signs it.
+
+    Raises WaiverError where there is no such gate or candidate, where it passes, and where the waiver would not count.
+    """
+    spec, now = desk.spec, desk.clock()
     gates = [gate.called for gate in spec.gates]
     if wish.gate not in gates:
         raise WaiverError(f"{spec.name} has no gate {wish.gate!r}. There are: {', '.join(gates) or 'none'}.")
-    version = _named(wish, spec, report, registry)
+    version = _named(wish, spec, report, desk.registry)
     [result] = [result for result in report.held(spec) if result.gate.called == wish.gate]
-    entry = waived(result, spec.name, report.candidate, version, wish.who, wish.why, until(wish.until), clock())
-    return ledger.append(entry)
+    entry = signed(waived(result, spec.name, report.candidate, version, wish.who, wish.why, until(wish.until), now))
+    trust = desk.keys.trust()
+    if trust and (reason := forged(entry, trust)):
+        raise WaiverError(f"{wish.gate} of {spec.name} is not waived: {reason}")
+    return desk.ledger.append(entry)
 
 
 def _named(wish: Wish, spec: ModelSpec, report: EvaluationReport, registry: Registry) -> int | None:

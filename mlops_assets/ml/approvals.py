@@ -11,10 +11,10 @@ from datetime import datetime
 from typing import Any, Literal, get_args
 
 from mlops_assets.ml.ledger import CROWNING, Entry, Link, champion
-from mlops_assets.ml.signing import Signature, SigningError, SigningKey, Trust
-from mlops_assets.ml.spec import WEBSERVER, ReleaseRule, Value
+from mlops_assets.ml.signed import forged
+from mlops_assets.ml.signing import Signature, Trust
+from mlops_assets.ml.spec import ReleaseRule, Value
 
-APPROVAL = "approval"
 Verdict = Literal["approved", "refused"]
 AGAIN = "Materialize evaluation_report, registered_version and champion to ask again."
 State = Literal["waiting", "approved", "refused", "expired", "void", "over"]
@@ -117,16 +117,6 @@ def answer(question: Link, kind: Verdict, who: str, why: str, when: datetime, **
     return Entry(kind=kind, who=who, why=why, when=when, answers=question.sequence, **bound, **known)
 
 
-def statement(entry: Entry) -> dict[str, Any]:
-    """What is signed: all of the answer but its time, which the ledger gives."""
-    return entry.model_dump(mode="json", exclude={"when", "key", "signature"})
-
-
-def signed_by(signer: SigningKey, entry: Entry) -> Entry:
-    """The answer with a signature: of the person, or of the web server on the word of the proxy before it."""
-    return entry.model_copy(update=signer.sign(APPROVAL, statement(entry)).model_dump())
-
-
 def objection(entry: Entry, question: Link, rule: ReleaseRule, trust: Trust | None) -> str | None:
     """Why an answer does not count; None where it does. Where keys are configured, only a signed one counts."""
     asked = question.entry
@@ -135,20 +125,7 @@ def objection(entry: Entry, question: Link, rule: ReleaseRule, trust: Trust | No
         return f"it does not answer entry {question.sequence} of the ledger: what was asked there is something else."
     if entry.who not in rule.approvers:
         return f"{entry.who} is not among the approvers of {asked.model}: {', '.join(rule.approvers)}."
-    return None if trust is None else _forged(entry, trust)
-
-
-def _forged(entry: Entry, trust: Trust) -> str | None:
-    if entry.key is None or entry.signature is None:
-        return f"{entry.who} did not sign it, and keys are configured: only what is signed counts."
-    signature = Signature(key=entry.key, signature=entry.signature)
-    try:
-        signer = trust.person(APPROVAL, statement(entry), signature)
-    except SigningError as error:
-        return str(error)
-    if signer == (WEBSERVER if entry.via == "proxy" else entry.who):
-        return None
-    return f"it is said to be by {entry.who}, and the key {entry.key} is {signer}'s."
+    return None if trust is None else forged(entry, trust)
 
 
 def voided(links: Sequence[Link], asked: Entry, evidence: Mapping[str, str] | None) -> str | None:

@@ -24,6 +24,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 
 DIGEST = 12
+FINGERPRINT = len("SHA256:") + DIGEST
 HEAVIEST = 12
 SAYINGS = ("waived", "asked", "approved", "refused", "reproduced")
 PERSONAL = "Values of columns that are marked as personal data are shown nowhere, in slices neither."
@@ -136,7 +137,7 @@ def said_of(links: Iterable[Link], model: str, version: int | None, candidate: s
             why=entry.why,
             when=entry.when,
             expires=entry.expires,
-            known_by=" ".join(filter(None, (entry.via, entry.key))),
+            known_by=" ".join(filter(None, (entry.via, (entry.key or "")[:FINGERPRINT]))),
         )
         for sequence, entry in about
         if entry.candidate == candidate or (entry.version is not None and entry.version == version)

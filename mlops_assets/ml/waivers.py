@@ -11,6 +11,8 @@ from datetime import UTC, date, datetime, time, timedelta
 
 from mlops_assets.ml.gates import GateResult
 from mlops_assets.ml.ledger import Entry, Link
+from mlops_assets.ml.signed import forged
+from mlops_assets.ml.signing import Trust
 from mlops_assets.ml.spec import Gate, ModelSpec, Value
 
 GATE, REPORT = "gate", "report"
@@ -44,8 +46,8 @@ class Waiver(Value):
         ) and now < self.expires
 
 
-def waivers(links: Iterable[Link], model: str) -> tuple[Waiver, ...]:
-    """Every waiver of a model, oldest first."""
+def waivers(links: Iterable[Link], model: str, trust: Trust | None = None) -> tuple[Waiver, ...]:
+    """Every waiver of a model, oldest first. Where it is known whose signatures count, only what is signed is one."""
     entries = [(link.sequence, link.entry) for link in links if link.model == model]
     return tuple(
         Waiver(
@@ -60,12 +62,15 @@ def waivers(links: Iterable[Link], model: str) -> tuple[Waiver, ...]:
         )
         for sequence, entry in entries
         if entry.kind == "waived" and entry.gate and entry.candidate and entry.expires
+        if trust is None or forged(entry, trust) is None
     )
 
 
-def in_force(links: Iterable[Link], spec: ModelSpec, candidate: str, now: datetime) -> dict[str, Waiver]:
+def in_force(
+    links: Iterable[Link], spec: ModelSpec, candidate: str, now: datetime, trust: Trust | None = None
+) -> dict[str, Waiver]:
     """The waivers that let gates of a candidate go now, by the gate's name. Of several the newest counts."""
-    newest = {(waiver.gate, waiver.candidate): waiver for waiver in waivers(links, spec.name)}
+    newest = {(waiver.gate, waiver.candidate): waiver for waiver in waivers(links, spec.name, trust)}
     found = {gate.called: (gate, newest.get((gate.called, candidate))) for gate in spec.gates}
     return {name: waiver for name, (gate, waiver) in found.items() if waiver and waiver.covers(gate, candidate, now)}
 

@@ -1,19 +1,27 @@
 """Gates and waivers on real MLflow, Dagster and ledger: a failed gate without a waiver lets nothing through."""
 
 import json
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 
 import dagster as dg
 import pytest
 
 from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.releasing import NotApprovedError
-from mlops_assets.lifecycle.waiving import Wish, waive
+from mlops_assets.lifecycle.waiving import Wish, waive, waivers_in_force
 from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.waivers import WaiverError
-from mlops_assets.resources.registry import CHAMPION
-from mlops_assets_tests import toy
-from mlops_assets_tests.approving import Office
+from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.keys import Keys
+from mlops_assets.resources.ledger import Ledger
+from mlops_assets.resources.records import Records
+from mlops_assets.resources.registry import CHAMPION, Registry
+from mlops_assets_tests import evidence, toy
+from mlops_assets_tests.approving import Office, signing_key, trusting
+from mlops_assets_tests.homes import empty_database
 from mlops_assets_tests.lifecycle.stages import checks, failure, materialized, metadata, run, validated
 from mlops_assets_tests.lifecycle.test_releasing import NOON, clock
 
@@ -37,10 +45,23 @@ def report(of):
     return records.get(EvaluationReport, "toy", "evaluation_report")
 
 
-def wish(shop, until="2026-03-01", spec=None, **changes):
-    asked = {"gate": GATE, "why": "The fair is in town.", "who": "ada", "until": until, **changes}
-    ledger, registry = shop.resources["ledger"], shop.resources["registry"]
-    return waive(Wish(**asked), spec or shop.spec, report(shop), ledger, registry, clock)
+def wish(shop, until="2026-03-01", key=None, **changes):
+    kept = shop.resources
+    desk = Desk(
+        shop.spec, kept["ledger"], kept["registry"], kept["records"], kept["blobs"], kept.get("keys", Keys()), clock
+    )
+    return waive(asked_for(until=until, **changes), desk, report(shop), lambda entry: as_given(entry, key))
+
+
+def asked_for(**changes):
+    return Wish(**{"gate": GATE, "why": "The fair is in town.", "who": "ada", "until": "2026-03-01", **changes})
+
+
+def as_given(entry, key):
+    """A waiver as the command makes it: signed with a person's key, or not signed."""
+    if key is None:
+        return entry.model_copy(update={"via": "system"})
+    return signed_by(signing_key(key), entry.model_copy(update={"via": "key"}))
 
 
 def kinds(shop):
@@ -160,15 +181,14 @@ def test_a_ledger_that_was_changed_lets_nothing_go(workshop):
 )
 def test_a_waiver_of_what_is_not_there_is_refused_and_nothing_is_written(house, changes, said):
     with pytest.raises(WaiverError) as refused:
-        waive(Wish(**{"gate": GATE, "why": "x", "who": "ada", "until": "2026-03-01", **changes}), *house, clock)
+        waive(asked_for(**changes), house, judged(), unsigned)
     assert said in str(refused.value)
-    assert house[2].links() == ()
+    assert house.ledger.links() == ()
 
 
 @pytest.mark.parametrize(("changes", "version"), [({"candidate": "c" * 7}, None), ({"version": 2}, 2)])
 def test_a_candidate_is_named_by_how_it_begins_or_by_its_version(house, changes, version):
-    asked = Wish(gate=GATE, why="x", who="ada", until="2026-03-01", **changes)
-    entry = waive(asked, *house, clock).entry
+    entry = waive(asked_for(**changes), house, judged(), unsigned).entry
     assert (entry.candidate, entry.version, entry.when) == ("c" * 64, version, NOON)
 
 
@@ -182,8 +202,8 @@ class StrictOffice(Office):
 
     def waive(self):
         """Let the gate go until the end of the day, twelve hours from now."""
-        asked = Wish(gate=GATE, why="The fair is in town.", who="eve", until="2026-03-01")
-        waive(asked, self.spec, report(self.desk()), self.ledger, self.registry, self.clock)
+        desk = self.desk()
+        waive(asked_for(who="eve"), desk, report(desk), lambda entry: self.signed(entry, "eve"))
 
 
 @pytest.mark.parametrize(("minutes", "released"), [(12 * 60 - 1, True), (12 * 60, False)])
@@ -205,15 +225,56 @@ def test_what_people_approved_is_released_while_the_waiver_of_its_failed_gate_is
 
 @pytest.fixture
 def house(tmp_path):
-    """A declaration, a report of a candidate that fails its gate, a ledger, and a registry where it is v2."""
-    from mlops_assets.resources.ledger import Ledger
-    from mlops_assets.resources.registry import Registry
-    from mlops_assets_tests import evidence
-    from mlops_assets_tests.homes import empty_database
-
+    """A desk whose ledger is empty, with a registry where the judged candidate is v2."""
     (tmp_path / "mlflow.db").write_bytes(empty_database())
     registry = Registry(root=str(tmp_path), tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     registry.register(evidence.candidate(sha256="d" * 64, run="run-0"))
     registry.register(evidence.candidate())
     ledger = Ledger(uri=f"sqlite:///{tmp_path}/ledger.db", anchors=f"{tmp_path}/anchors")
-    return toy.spec("x", gates=STRICT), evidence.report(evidence.candidate()), ledger, registry
+    spec, records, blobs = toy.spec("x", gates=STRICT), Records(root=str(tmp_path)), Blobs(root=str(tmp_path))
+    return Desk(spec, ledger, registry, records, blobs, Keys(), clock)
+
+
+def judged():
+    """A report of a candidate that fails its gate."""
+    return evidence.report(evidence.candidate())
+
+
+@pytest.mark.parametrize(
+    ("who", "key", "said"),
+    [
+        ("ana", "ana", None),
+        ("ana", None, "ana did not sign it, and keys are configured: only what is signed counts."),
+        ("ana", "ben", "it is said to be by ana, and the key SHA256:"),
+        ("eve", "eve", "is nobody's: it is not among the 2 trusted"),
+    ],
+)
+def test_where_keys_are_configured_only_a_waiver_signed_by_its_person_is_given(house, tmp_path, who, key, said):
+    desk = replace(house, keys=trusting(tmp_path / "keys", "ana", "ben"))
+    asked = partial(waive, asked_for(who=who), desk, judged(), lambda entry: as_given(entry, key))
+    if said is None:
+        assert asked().entry.key
+        return
+    with pytest.raises(WaiverError) as refused:
+        asked()
+    assert said in str(refused.value)
+    assert house.ledger.links() == ()
+
+
+def test_a_waiver_that_somebody_wrote_into_the_ledger_unsigned_lets_nothing_go_once_keys_count(house, tmp_path):
+    waive(asked_for(), house, judged(), unsigned)
+    about = (house.spec, judged().candidate, judged(), house.ledger)
+    assert set(waivers_in_force(*about, Keys(), clock)) == {GATE}
+    assert waivers_in_force(*about, trusting(tmp_path / "keys", "ada"), clock) == {}
+
+
+def test_a_signed_waiver_counts_until_its_key_is_taken_back(house, tmp_path):
+    keys = trusting(tmp_path / "keys", "ada")
+    waive(asked_for(), replace(house, keys=keys), judged(), lambda entry: as_given(entry, "ada"))
+    about = (house.spec, judged().candidate, judged(), house.ledger, keys, clock)
+    assert set(waivers_in_force(*about)) == {GATE}
+    (tmp_path / "keys" / "ada.pub").unlink()
+    assert waivers_in_force(*about) == {}
+
+
+unsigned = partial(as_given, key=None)

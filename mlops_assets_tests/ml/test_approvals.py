@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlops_assets.ml.approvals import SignedAnswer, answer, objection, signed_by, standing
+from mlops_assets.ml.approvals import SignedAnswer, answer, objection, standing
 from mlops_assets.ml.ledger import Entry, Link
+from mlops_assets.ml.signed import signed_by
 from mlops_assets.ml.signing import Trust, read_people
 from mlops_assets.ml.spec import ReleaseRule
 from mlops_assets_tests.approving import public_key, signing_key
