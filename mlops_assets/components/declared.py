@@ -128,5 +128,5 @@ def _compute_faults(spec: ModelSpec) -> Iterator[str]:
     from mlops_assets.compute import profiles
 
     for stage, profile in spec.compute.items():
-        if profile not in profiles.names():
-            yield f"compute.{stage}: {profile!r} is not a compute profile. Allowed: {', '.join(profiles.names())}."
+        if reason := profiles.refusal(stage, profile):
+            yield f"compute.{stage}: {reason}"

@@ -8,8 +8,10 @@ from typing import Any, Self
 import dagster as dg
 from dagster._utils.pydantic_yaml import enrich_validation_errors_with_source_position
 from pydantic import RootModel, ValidationError
+from pydantic_core import InitErrorDetails
 
 from mlops_assets import settings
+from mlops_assets.compute import profiles
 from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.spec import ModelSpec
 
@@ -41,10 +43,10 @@ class SupervisedModel(dg.Component):
         filled = _fill(attributes.root, context.resolution_context.resolve_value)
         tree = context.resolution_context.source_position_tree
         if tree is None:
-            return cls(ModelSpec.model_validate(filled))
+            return cls(_declared(filled))
         try:
             with enrich_validation_errors_with_source_position(tree.children.get("attributes", tree), ["attributes"]):
-                return cls(ModelSpec.model_validate(filled))
+                return cls(_declared(filled))
         except ValidationError as error:
             located: Any = error.errors()
         # Dagster adds the line and quotes the value with it, which may be a password.
@@ -59,6 +61,19 @@ class SupervisedModel(dg.Component):
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:  # noqa: ARG002
         """Every stage's assets, checks, jobs and sensors, in lifecycle order."""
         return lifecycle(self.spec)
+
+
+def _declared(filled: dict[str, Any]) -> ModelSpec:
+    """The declaration, whose profiles exist and suit their stages. What refuses them has their place in the file."""
+    spec = ModelSpec.model_validate(filled)
+    refused: list[InitErrorDetails] = []
+    for stage, name in spec.compute.items():
+        if reason := profiles.refusal(stage, name):
+            context = {"error": ValueError(reason)}
+            refused.append({"type": "value_error", "loc": ("compute", stage), "input": name, "ctx": context})
+    if refused:
+        raise ValidationError.from_exception_data(ModelSpec.__name__, refused, "json", hide_input=True)
+    return spec
 
 
 def _fill(value: Any, resolve: Callable[[Any], Any]) -> Any:

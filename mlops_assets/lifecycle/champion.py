@@ -9,6 +9,7 @@ from mlops_assets.lifecycle.approving import Desk, people_who_trained
 from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.dossier import Dossier
 from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.releasing import DECIDES, Release, adopt, evidence_of, follow, release
 from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.approvals import Standing
@@ -44,7 +45,7 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         name=CHAMPION,
         **describe(spec, "registration", "mlflow"),
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), DECIDERS),
-        op_tags=compute(spec, "registration"),
+        **compute(spec, "registration"),
         check_specs=[
             dg.AssetCheckSpec(name, asset=key(spec, CHAMPION), description=description)
             for name, description in CHECKS.items()
@@ -52,6 +53,7 @@ def champion(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
         ],
         output_required=spec.release.mode == "automatic",
     )
+    @unrepeated
     def serving(
         context: dg.AssetExecutionContext,
         trained_model: Candidate,

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import dagster as dg
 from pydantic import ValidationError
 
-from mlops_assets.compute import op_tags
+from mlops_assets.compute import profiles
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.ml.spec import ModelSpec, Stage, Value
 
@@ -20,6 +20,8 @@ MODEL = "mlops/model"
 DATA_VERSION = "dagster/data_version"
 WILL_RETRY, RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
 LOOKED_AT = 20
+FIRST = {"dagster/priority": "10"}
+RETRY_DELAY = 30
 SHOWN = 50
 
 Clock = Callable[[], datetime]
@@ -55,9 +57,22 @@ def describe(spec: ModelSpec, stage: Stage, *kinds: str) -> dict[str, Any]:
     }
 
 
-def compute(spec: ModelSpec, stage: Stage) -> dict[str, Any]:
-    """The op tags that give a stage's step the compute profile that it asks for; none where it asks for none."""
-    return op_tags(spec.compute[stage]) if stage in spec.compute else {}
+def compute(spec: ModelSpec, stage: Stage, tags: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """What the stage's compute profile gives an asset beside the step's own tags; those alone where it has none."""
+    if stage not in spec.compute:
+        return {"op_tags": dict(tags or {})}
+    name = spec.compute[stage]
+    if reason := profiles.refusal(stage, name):
+        raise ValueError(f"{spec.name}: compute.{stage}: {reason}")
+    profile = profiles.named(name)
+    given: dict[str, Any] = {"op_tags": {**(tags or {}), **profiles.op_tags(name)}}
+    if profile.pool:
+        given["pool"] = profile.pool
+    if profile.retries:
+        given["retry_policy"] = dg.RetryPolicy(
+            max_retries=profile.retries, delay=RETRY_DELAY, backoff=dg.Backoff.EXPONENTIAL, jitter=dg.Jitter.PLUS_MINUS
+        )
+    return given
 
 
 def partitions_definition(spec: ModelSpec) -> dg.PartitionsDefinition:

@@ -23,6 +23,7 @@ from mlops_assets.lifecycle.common import (
     partitions_definition,
     utc_now,
 )
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.sensors.new_data import new_data
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.freshness import length
@@ -59,13 +60,14 @@ def delivered_bytes(spec: ModelSpec, asset: str, clock: Clock) -> dg.AssetsDefin
     @dg.asset(
         name=asset,
         **describe(spec, "data", *_kinds(spec)),
-        op_tags=compute(spec, "data"),
+        **compute(spec, "data"),
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
         freshness_policy=_freshness(spec),
         code_version=code_version(declared),
         description="The delivered bytes, unchanged, under their SHA-256. A correction stands beside what it corrects.",
     )
+    @unrepeated
     def raw(
         context: dg.AssetExecutionContext,
         deliveries: Deliveries,

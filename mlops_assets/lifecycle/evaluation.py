@@ -14,6 +14,7 @@ from mlops_assets.lifecycle.common import Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.estimates import keep_relations
 from mlops_assets.lifecycle.labelled import LABELS, labels_of, rows_with_target
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.report_metadata import gate_metadata, gate_table, shown
 from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.artifacts import UnsafeModelError
@@ -72,9 +73,10 @@ def evaluation(spec: ModelSpec, clock: Clock = utc_now, stopwatch: Stopwatch = t
         **describe(spec, "evaluation", "scikitlearn", "mlflow"),
         deps=[key(spec, VALIDATED), *([key(spec, LABELS)] if spec.labels else [])],
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), [*JUDGES, *_behaviours(spec)]),
-        op_tags=compute(spec, "evaluation"),
+        **compute(spec, "evaluation"),
         check_specs=list(_check_specs(spec)),
     )
+    @unrepeated
     def evaluation_report(
         trained_model: Candidate,
         records: Records,

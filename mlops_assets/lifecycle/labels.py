@@ -10,6 +10,7 @@ from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.common import VALIDATED, Clock, utc_now
 from mlops_assets.lifecycle.data import delivered_bytes
 from mlops_assets.lifecycle.labelled import LABELS, answers_known
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.ml import labels as late
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.contracts import load_contract
@@ -44,7 +45,7 @@ def _labels(spec: ModelSpec) -> dg.AssetsDefinition:
         deps=[common.key(spec, RAW_LABELS)],
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={"dagster/priority": "10", **common.compute(spec, "validation")},
+        **common.compute(spec, "validation", common.FIRST),
         code_version=code_version(
             spec.model_dump(mode="json", include={"labels", "target", "task"}), ["mlops_assets.ml.labels"]
         ),
@@ -56,6 +57,7 @@ def _labels(spec: ModelSpec) -> dg.AssetsDefinition:
             )
         ],
     )
+    @unrepeated
     def labelled(
         context: dg.AssetExecutionContext,
         validated_features: dict[str, ValidatedPartition],

@@ -7,6 +7,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle import common
 from mlops_assets.lifecycle.judging import Judging
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.upstream import Upstream
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
@@ -42,10 +43,11 @@ def _drift_report(spec: ModelSpec) -> dg.AssetsDefinition:
         **common.describe(spec, "monitoring", "evidently", "mlflow"),
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={"dagster/priority": "10", **common.compute(spec, "monitoring")},
+        **common.compute(spec, "monitoring", common.FIRST),
         code_version=_code_version(spec),
         check_specs=[dg.AssetCheckSpec(name, asset=asset_key, description=text) for name, text in CHECKS.items()],
     )
+    @unrepeated
     def drift_report(
         context: dg.AssetExecutionContext,
         validated_features: dict[str, ValidatedPartition],

@@ -14,6 +14,7 @@ from mlops_assets.lifecycle.common import VALIDATED
 from mlops_assets.lifecycle.estimates import Estimating
 from mlops_assets.lifecycle.judging import NO_CHAMPION
 from mlops_assets.lifecycle.labelled import LABELS, answers_known, labels_of, rows_with_target
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.charts import Point
@@ -51,7 +52,6 @@ PREDICTIONS, REPORT = "predictions", "performance_report"
 CHECK = "performs_as_registered"
 CHARTED = 12
 LEARNED = 12
-FIRST = {"dagster/priority": "10"}
 DECIDING = ("baselines", "estimation", "evaluation", "holdout", "metrics", "performance", "relations")
 JUDGES = tuple(f"mlops_assets.ml.{name}" for name in DECIDING)
 NOT_PREDICTED = "nothing was predicted for it: materialize predictions first."
@@ -68,9 +68,10 @@ def _predictions(spec: ModelSpec) -> dg.AssetsDefinition:
         **common.describe(spec, "monitoring", "scikitlearn", "deltalake"),
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags={**FIRST, **common.compute(spec, "monitoring")},
+        **common.compute(spec, "monitoring", common.FIRST),
         code_version=code_version(spec.task, ["mlops_assets.ml.holdout"]),
     )
+    @unrepeated
     def predictions(
         context: dg.AssetExecutionContext,
         validated_features: dict[str, ValidatedPartition],
@@ -214,7 +215,7 @@ def _performance_report(spec: ModelSpec) -> dg.AssetsDefinition:
         partitions_def=common.partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
         deps=[common.key(spec, LABELS)] if spec.labels else [],
-        op_tags={**FIRST, **common.compute(spec, "monitoring")},
+        **common.compute(spec, "monitoring", common.FIRST),
         code_version=code_version(decides, JUDGES),
         check_specs=[
             dg.AssetCheckSpec(
@@ -224,6 +225,7 @@ def _performance_report(spec: ModelSpec) -> dg.AssetsDefinition:
             )
         ],
     )
+    @unrepeated
     def performance_report(
         context: dg.AssetExecutionContext,
         validated_features: dict[str, ValidatedPartition],

@@ -11,6 +11,7 @@ from mlops_assets.lifecycle.approving import Desk
 from mlops_assets.lifecycle.common import Clock, compute, describe, utc_now
 from mlops_assets.lifecycle.dossier import Dossier, Maker
 from mlops_assets.lifecycle.endings import OUTAGE
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.releasing import DECIDES
 from mlops_assets.lifecycle.waiving import waivers_in_force
 from mlops_assets.ml.artifacts import UnsafeModelError
@@ -40,8 +41,9 @@ def registration(spec: ModelSpec, clock: Clock = utc_now) -> dg.Definitions:
     @dg.asset(
         **describe(spec, "registration", "mlflow"),
         code_version=code_version(spec.model_dump(mode="json", include=DECIDES), DECIDERS),
-        op_tags=compute(spec, "registration"),
+        **compute(spec, "registration"),
     )
+    @unrepeated
     def registered_version(
         context: dg.AssetExecutionContext,
         trained_model: Candidate,

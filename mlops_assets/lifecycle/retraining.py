@@ -10,6 +10,7 @@ from mlops_assets.lifecycle.common import RAW, VALIDATED
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.labelled import LABELS, teaches
 from mlops_assets.lifecycle.labels import RAW_LABELS
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.training import STANDS
 from mlops_assets.ml import charts
 from mlops_assets.ml.charts import Moment
@@ -45,7 +46,7 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
     @dg.asset(
         **common.describe(spec, "retraining", "mlflow"),
         deps=[common.key(spec, asset) for asset in (*LOOKED_AT, *((LABELS,) if spec.labels else ()))],
-        op_tags={"dagster/priority": "10", **common.compute(spec, "retraining")},
+        **common.compute(spec, "retraining", common.FIRST),
         code_version=_code_version(spec),
         check_specs=[
             dg.AssetCheckSpec(
@@ -55,6 +56,7 @@ def retraining(spec: ModelSpec) -> dg.Definitions:
             )
         ],
     )
+    @unrepeated
     def retraining_decision(
         context: dg.AssetExecutionContext, records: dg.ResourceParam[Records], registry: Registry
     ) -> Iterator[dg.MaterializeResult]:

@@ -9,6 +9,7 @@ from pydantic import Field
 from mlops_assets.lifecycle.common import DRILL, Clock, compute, describe, key, utc_now
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.proving import Proof, proofs, proves
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.lifecycle.releasing import roll_back
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.ledger import Reign, champion, reigns
@@ -48,7 +49,7 @@ def rollback(spec: ModelSpec) -> dg.Definitions:
         **describe(spec, "registration", "scikitlearn", "mlflow"),
         deps=[key(spec, CHAMPION)],
         code_version=code_version(spec.rollback.model_dump(mode="json"), LOOKS),
-        op_tags=compute(spec, "registration"),
+        **compute(spec, "registration"),
         check_specs=[
             dg.AssetCheckSpec(
                 CAN_GO_BACK,
@@ -58,6 +59,7 @@ def rollback(spec: ModelSpec) -> dg.Definitions:
             )
         ],
     )
+    @unrepeated
     def drill(registry: Registry, tracking: Tracking, blobs: Blobs, ledger: Ledger) -> Iterator[dg.MaterializeResult]:
         """Load the last champions in a fresh process, and compare what they say with what they said."""
         try:

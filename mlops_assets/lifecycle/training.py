@@ -13,6 +13,7 @@ from mlops_assets.compute.profiles import devices
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.labelled import DRIFT, LABELS, learnable, rows_with_target
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.code import archive, code_path, code_version, own_modules
@@ -75,7 +76,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         **describe(spec, "training", "scikitlearn", "mlflow"),
         deps=[key(spec, asset) for asset in (VALIDATED, DRIFT, *((LABELS,) if spec.labels else ()))],
         code_version=_code_version(spec),
-        op_tags=compute(spec, "training"),
+        **compute(spec, "training"),
         check_specs=[
             dg.AssetCheckSpec(
                 STANDS,
@@ -84,6 +85,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
             )
         ],
     )
+    @unrepeated
     def trained_model(
         context: dg.AssetExecutionContext,
         records: dg.ResourceParam[Records],

@@ -9,6 +9,7 @@ import dagster as dg
 
 from mlops_assets.lifecycle.common import compute, describe, finish, key, materializations, partitions_definition
 from mlops_assets.lifecycle.inspection import CHARTED, QUARANTINED, USUAL_ROW_COUNT, VALIDATED, Inspection
+from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.ml import charts
 from mlops_assets.ml.code import code_version
 from mlops_assets.ml.resemblance import Finding
@@ -43,8 +44,9 @@ def validation(spec: ModelSpec) -> dg.Definitions:
         ins={"raw_data": dg.AssetIn(key(spec, "raw_data"))},
         partitions_def=partitions_definition(spec),
         backfill_policy=dg.BackfillPolicy.single_run(),
-        op_tags=compute(spec, "validation"),
+        **compute(spec, "validation"),
     )
+    @unrepeated
     def parted(
         context: dg.AssetExecutionContext,
         raw_data: dict[str, Delivery],

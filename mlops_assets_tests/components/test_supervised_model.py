@@ -100,6 +100,21 @@ def test_a_mistake_in_a_gate_is_refused_with_file_and_line(gate, said):
     assert re.search(r"defs\.yaml:\d+", text)
 
 
+@pytest.mark.parametrize(
+    ("compute", "said"),
+    [
+        ({"training": "warp-drive"}, "'warp-drive' is not a compute profile. Allowed: cpu-small, cpu-large, gpu"),
+        ({"data": "gpu"}, "'gpu' holds an accelerator, which data would leave idle: only training and"),
+    ],
+)
+def test_a_profile_that_does_not_exist_or_suit_is_refused_with_file_line_and_field(compute, said):
+    text = refusal(edited(compute=compute))
+    assert said in text
+    assert f"compute.{next(iter(compute))}" in text
+    line = len(yaml.safe_dump(edited(compute=compute), sort_keys=False).split("compute:")[0].splitlines()) + 1
+    assert re.search(rf"model0.defs\.yaml:{line}", text)
+
+
 def test_a_mistake_is_found_in_whichever_of_many_models_it_stands():
     broken = edited(training={"windw": 3})
     assert "windw" in refusal(broken, declaration("second"))

@@ -9,9 +9,10 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_assets.compute import names, op_tags
-from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile, devices
+from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile, catalog, cores, devices
 
 SMALL = {"cpu": "1", "memory": "8Gi", "max_runtime": "1h"}
+HOLDS_A_GPU = {"accelerator": {"resource": "nvidia.com/gpu", "count": 1}, "pool": "gpu"}
 
 
 def job(profile: str):
@@ -154,3 +155,64 @@ def test_rendering_imports_no_kubernetes_client():
         " sys.exit(bool({'kubernetes', 'dagster_k8s', 'dagster'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def layered(**profiles):
+    return Catalog(
+        profiles={"base": {**SMALL, "next_up": "top"}, "top": {**SMALL, "memory": "16Gi"}, **profiles},
+        common={},
+        capacity={},
+    )
+
+
+def test_the_next_profile_up_is_one_with_more_memory_and_no_less_of_anything_else():
+    assert layered().profiles["base"].next_up == "top"
+    for wrong, reason in {
+        "nothing": r"profile base: next_up 'nothing' is no profile\. Allowed: base, top\.",
+        "base": "must have more memory",
+    }.items():
+        with pytest.raises(ValidationError, match=reason):
+            layered(base={**SMALL, "next_up": wrong})
+
+
+@pytest.mark.parametrize("less", [{"memory": "8Gi"}, {"cpu": "999m"}, HOLDS_A_GPU])
+def test_a_next_profile_that_is_not_bigger_in_everything_is_refused(less):
+    with pytest.raises(ValidationError, match="profile base: next_up 'top' must have more memory, no less CPU"):
+        layered(top={**SMALL, "memory": "16Gi", **less})
+
+
+def test_steps_up_never_come_round_again():
+    with pytest.raises(ValidationError, match="profile top: next_up 'base' must have more memory"):
+        layered(top={**SMALL, "memory": "16Gi", "next_up": "base"})
+
+
+def test_what_comes_next_is_not_inherited():
+    assert layered(more={"extends": "base"}).profiles["more"].next_up is None
+
+
+@pytest.mark.parametrize("name", names())
+def test_each_shipped_step_up_stays_with_the_kind_of_machine(name):
+    profile = catalog().profiles[name]
+    if profile.next_up:
+        assert profile.smaller_than(catalog().profiles[profile.next_up])
+        assert bool(devices(name)) == bool(devices(profile.next_up))
+
+
+def test_an_accelerator_needs_a_pool():
+    assert Profile(**SMALL, **HOLDS_A_GPU).pool == "gpu"
+    with pytest.raises(ValidationError, match="an accelerator needs a pool"):
+        Profile(**{**SMALL, **HOLDS_A_GPU, "pool": None})
+
+
+@pytest.mark.parametrize(("retries", "fits"), [(0, True), (10, True), (11, False), (-1, False)])
+def test_retries_are_few(retries, fits):
+    if fits:
+        assert Profile(**SMALL, retries=retries).retries == retries
+    else:
+        with pytest.raises(ValidationError):
+            Profile(**SMALL, retries=retries)
+
+
+@pytest.mark.parametrize(("cpu", "count"), [("500m", 0.5), ("1500m", 1.5), ("4", 4)])
+def test_cores_are_counted(cpu, count):
+    assert cores(cpu) == count
