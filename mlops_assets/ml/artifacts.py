@@ -6,10 +6,14 @@ import hashlib
 import io
 import json
 from collections.abc import Collection, Mapping
+from importlib import import_module
+from inspect import isabstract
 from typing import Any
 from zipfile import ZipFile, ZipInfo
 
 import numpy as np
+
+from mlops_assets.ml.importing import import_what_stores_models
 
 TRUSTED_VERSION = 1
 TRUSTED = (
@@ -33,6 +37,7 @@ TRUSTED_OF = {
     "lightgbm": ("collections.OrderedDict", "lightgbm.basic.Booster"),
     "xgboost": ("xgboost.core.Booster",),
 }
+NO_ESTIMATORS = frozenset({"conftest", "estimator_checks", "externals", "setup", "tests"})
 IMMUTABLE = {"FunctionNode", "JsonNode", "SliceNode", "TupleNode", "TypeNode"}
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -61,6 +66,7 @@ def dump_model(pipeline: Any) -> bytes:
     skops names objects by their address in memory, stamps its files with the time and keeps what happens to stand in
     the gaps between fields; here objects are counted, and times and gaps are empty.
     """
+    import_what_stores_models()
     import skops.io
     from skops.io.exceptions import UnsupportedTypeException
 
@@ -93,16 +99,45 @@ def load_model(content: bytes, sha256: str, trusted: Collection[str]) -> Any:
         )
     if not content.startswith(b"PK\x03\x04"):
         raise UnsafeModelError("This is no skops file. Pickles and other formats that can run code are never loaded.")
+    import_what_stores_models()
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.loads(content, trusted=list(trusted))
+        return skops.io.loads(content, trusted=[*trusted, *estimators_in(content)])
     except UntrustedTypesFoundException as error:
         raise UnsafeModelError(
             f"The artifact holds types that are not trusted: {error}. If the model needs them, add them to TRUSTED in "
             "mlops_assets/ml/artifacts.py after reading what they do when they are loaded."
         ) from error
+
+
+def estimators_in(content: bytes) -> list[str]:
+    """The estimators of scikit-learn that a skops file names: what skops trusts by itself, once it has imported all."""
+    with ZipFile(io.BytesIO(content)) as archive:
+        nodes = list(_nodes(json.loads(archive.read("schema.json"))))
+    named = {(str(node.get("__module__")), str(node.get("__class__"))) for node in nodes}
+    return sorted(f"{module}.{name}" for module, name in named if is_estimator(module, name))
+
+
+def is_estimator(module: str, name: str) -> bool:
+    """Whether a class is a public estimator of scikit-learn that can be made, as `all_estimators` has it."""
+    root, *parts = module.split(".")
+    if root != "sklearn" or NO_ESTIMATORS.intersection(parts) or name.startswith("_"):
+        return False
+    from sklearn.base import BaseEstimator
+
+    try:
+        found = getattr(import_module(module), name, None)
+    except ImportError:
+        return False
+    return (
+        isinstance(found, type)
+        and issubclass(found, BaseEstimator)
+        and found is not BaseEstimator
+        and not isabstract(found)
+        and found.__module__ == module
+    )
 
 
 def _rename(schema: dict[str, Any]) -> dict[str, str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_assets.ml.artifacts import TRUSTED_VERSION, trusted_types
+from mlops_assets.ml.artifacts import TRUSTED_VERSION, estimators_in, trusted_types
 from mlops_assets.ml.golden import SERVING
 from mlops_assets.ml.training import Fitted, Manifest
 
@@ -48,7 +48,7 @@ def write_model(folder: Path, fitted: Fitted, manifest: Manifest, logged: Logged
         pickled_model=ARTIFACT,
         sklearn_version=manifest.environment["scikit-learn"],
         serialization_format="skops",
-        skops_trusted_types=list(trusted_types(manifest.spec)),
+        skops_trusted_types=[*trusted_types(manifest.spec), *estimators_in(fitted.content)],
         code=None,
     )
     model.add_flavor(

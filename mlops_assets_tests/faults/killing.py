@@ -28,6 +28,7 @@ from mlops_assets import instance
 from mlops_assets.demo.player import Player
 from mlops_assets.lifecycle.common import GOING_ON
 from mlops_assets.ml.evaluation import EvaluationReport
+from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.registration import Champion, RegisteredVersion
@@ -58,7 +59,6 @@ HEAVY = (
     "mlflow.store.tracking.sqlalchemy_store",
     "pandera.pandas",
     "plotly.graph_objects",
-    "skops.io",
     "sklearn.compose",
     "sklearn.ensemble",
 )
@@ -338,6 +338,7 @@ def main(folder: Path, trials: int) -> None:
     """First training and the month after it, killed at points spread over all steps; then the naive way."""
     warnings.simplefilter("ignore")
     without_waiting_for_the_disk()
+    import_what_stores_models()
     for name in HEAVY:
         importlib.import_module(name)
     laboratory = Laboratory(folder)

@@ -7,12 +7,12 @@ import sys
 
 import cloudpickle
 import pytest
-import skops.io
 import yaml
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from mlops_assets.ml.artifacts import UnsafeModelError, load_model, trusted_types
+from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.resources.mlmodel import ARTIFACT
 from mlops_assets_tests.ml.test_features import rows
 from mlops_assets_tests.resources.tracked import logged, tracking_in
@@ -54,6 +54,9 @@ def a_cloudpickle(folder, command):
 
 def skops_with_a_list_of_its_own(folder, command):
     bomb = FunctionTransformer(poisoned, kw_args={"command": command})
+    import_what_stores_models()
+    import skops.io
+
     (folder / ARTIFACT).write_bytes(skops.io.dumps(Pipeline([("bomb", bomb)])))
     trusted = skops.io.get_untrusted_types(file=folder / ARTIFACT)
     flavours(folder, sklearn={"skops_trusted_types": trusted})

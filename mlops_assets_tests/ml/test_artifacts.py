@@ -13,13 +13,21 @@ import zipfile
 import numpy as np
 import pandas as pd
 import pytest
-import skops.io
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from mlops_assets.ml.artifacts import TRUSTED, UnsafeModelError, dump_model, load_model, trusted_types
+from mlops_assets.ml.artifacts import (
+    TRUSTED,
+    UnsafeModelError,
+    dump_model,
+    estimators_in,
+    is_estimator,
+    load_model,
+    trusted_types,
+)
 from mlops_assets.ml.features import pipeline
+from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets_tests import toy
 from mlops_assets_tests.ml.test_features import CLASSIFIED, HERE, rows
 
@@ -72,6 +80,9 @@ def test_the_same_model_is_the_same_bytes_fitted_twice_and_in_another_process():
 
 
 def test_skops_itself_writes_other_bytes_each_time():
+    import_what_stores_models()
+    import skops.io
+
     assert len({digest(skops.io.dumps(fitted(declaration()))) for _ in range(2)}) == 2
 
 
@@ -127,8 +138,59 @@ def test_what_reads_back_is_the_same_and_predicts_the_same(dumps, path):
 
 
 def test_the_list_of_trusted_types_holds_nothing_that_no_estimator_needs(dumps):
-    needed = {name for _, _, content in dumps.values() for name in skops.io.get_untrusted_types(data=content)}
+    import skops.io
+
+    stored = [content for _, _, content in dumps.values()]
+    needed = {name for content in stored for name in skops.io.get_untrusted_types(data=content)}
+    needed -= {name for content in stored for name in estimators_in(content)}
     assert needed - {f"{HERE}.ratio"} == set(TRUSTED)
+
+
+WALKED = """
+from sklearn.utils import all_estimators
+print(*(f"{found.__module__}:{name}" for name, found in all_estimators()))
+"""
+
+
+def test_the_estimators_that_are_trusted_are_those_that_scikit_learn_lists():
+    listed = subprocess.run([sys.executable, "-W", "ignore", "-c", WALKED], capture_output=True, text=True, check=True)
+    names = [each.split(":") for each in listed.stdout.split()]
+    assert len(names) > 200
+    assert [name for name in names if not is_estimator(*name)] == []
+
+
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("sklearn.base", "BaseEstimator"),
+        ("sklearn.linear_model._base", "LinearModel"),
+        ("sklearn.ensemble._hist_gradient_boosting.binning", "_BinMapper"),
+        ("sklearn.ensemble._hist_gradient_boosting.predictor", "TreePredictor"),
+        ("sklearn.tree._tree", "Tree"),
+        ("sklearn.utils._bunch", "Bunch"),
+        ("sklearn.linear_model", "no_such_name"),
+        ("sklearn.no_such_module", "Ridge"),
+        ("sklearn.utils.estimator_checks", "Estimator"),
+        ("sklearn.utils.tests.test_pprint", "LogisticRegression"),
+        ("sklearnish", "Ridge"),
+        ("subprocess", "Popen"),
+        ("mlops_assets_tests.ml.test_artifacts", "Stranger"),
+    ],
+)
+def test_what_is_no_estimator_of_scikit_learn_is_not_trusted_as_one(module, name):
+    assert not is_estimator(module, name)
+
+
+def test_storing_models_imports_neither_all_of_scikit_learn_nor_pytorch():
+    program = """
+        import sys
+        from mlops_assets.ml.importing import import_what_stores_models
+        import_what_stores_models()
+        from sklearn.utils import all_estimators
+        print("torch" in sys.modules, "sklearn.gaussian_process" in sys.modules, all_estimators.__module__)
+    """
+    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
+    assert ended.stdout.split() == ["False", "False", "sklearn.utils.discovery"]
 
 
 def test_other_bytes_than_those_stored_are_refused_before_they_are_opened():
