@@ -65,6 +65,11 @@ COMPUTE_PROVIDER = Setting(
     "Whose labels and taints compute profiles are rendered for: generic, eks, gke or aks.",
     "generic",
 )
+CHECKPOINT_SECONDS = Setting(
+    "MLOPS_CHECKPOINT_SECONDS",
+    "After how many seconds the state of a training that can resume is kept again: as much is lost when it is killed.",
+    "60",
+)
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
@@ -110,6 +115,7 @@ ALL = (
     DAGSTER_UI,
     REPORTS_UI,
     COMPUTE_PROVIDER,
+    CHECKPOINT_SECONDS,
     DAGSTER_HOME,
     RUNBOOKS,
     ALERTS,
@@ -122,6 +128,11 @@ ALL = (
 )
 
 LIBRARIES = (
+    Setting(
+        "CUBLAS_WORKSPACE_CONFIG",
+        "The memory in which CUDA's matrix products work: with this one they give the same twice.",
+        ":4096:8",
+    ),
     Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
     Setting("MLFLOW_DISABLE_TELEMETRY", "Nothing is reported to the makers of MLflow.", "true"),
     Setting("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "How often MLflow asks a server again that does not answer.", "2"),
@@ -205,6 +216,11 @@ def alerts_again() -> timedelta:
 def stuck_after() -> timedelta:
     """How long a run may be queued, starting or under way."""
     return timedelta(minutes=_positive(STUCK))
+
+
+def checkpoint_seconds() -> float:
+    """After how many seconds the state of a training is kept again."""
+    return _positive(CHECKPOINT_SECONDS)
 
 
 def _positive(setting: Setting) -> float:

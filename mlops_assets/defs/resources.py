@@ -9,6 +9,7 @@ import dagster as dg
 from mlops_assets import settings
 from mlops_assets.resources.alerts import alerts_at
 from mlops_assets.resources.blobs import Blobs
+from mlops_assets.resources.checkpoints import Checkpoints
 from mlops_assets.resources.deliveries import Deliveries
 from mlops_assets.resources.keys import keys_here
 from mlops_assets.resources.ledger import Ledger
@@ -27,6 +28,7 @@ def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dic
         "io_manager": records,
         "records": records,
         "blobs": Blobs(root=home),
+        "checkpoints": Checkpoints(root=home, seconds=settings.checkpoint_seconds()),
         "tables": Tables(root=home),
         "deliveries": Deliveries(root=home),
         "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),

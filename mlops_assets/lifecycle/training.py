@@ -12,10 +12,11 @@ from dagster_shared.record import replace
 from mlops_assets.compute.profiles import devices
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
-from mlops_assets.lifecycle.labelled import DRIFT, LABELS, learnable, rows_with_target
+from mlops_assets.lifecycle.labelled import DRIFT, LABELS, Learnable, learnable, rows_with_target
 from mlops_assets.lifecycle.refusing import unrepeated
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
+from mlops_assets.ml.checkpoints import NOBODY, kept_by
 from mlops_assets.ml.code import archive, code_path, code_version, own_modules
 from mlops_assets.ml.contracts import inputs, load_contract, pii_columns
 from mlops_assets.ml.golden import Golden
@@ -37,6 +38,7 @@ from mlops_assets.ml.training import (
     manifest,
     needed_inputs,
     reasons,
+    resumes,
     serving_surroundings,
     splits,
     summary,
@@ -44,6 +46,7 @@ from mlops_assets.ml.training import (
 )
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs, write_atomically
+from mlops_assets.resources.checkpoints import Checkpoints, StateKeeper
 from mlops_assets.resources.places import filesystem
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
@@ -92,6 +95,7 @@ def training(spec: ModelSpec) -> dg.Definitions:
         tables: Tables,
         blobs: Blobs,
         tracking: Tracking,
+        checkpoints: Checkpoints,
     ) -> Iterator[dg.MaterializeResult]:
         """One scikit-learn Pipeline, preprocessing included, in an MLflow run that says all that it was made of."""
         import_what_stores_models()
@@ -100,7 +104,9 @@ def training(spec: ModelSpec) -> dg.Definitions:
             offered = splits(known.parts, spec, known.left_out)
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
-                choice, fitted, spent = _fit(spec, offered, known.labels, tables)
+                states = _keeper(spec, offered, known, checkpoints)
+                with kept_by(states or NOBODY):
+                    choice, fitted, spent = _fit(spec, offered, known.labels, tables)
                 made_of = manifest(spec, choice.parts, known.labels, known.left_out)
                 candidate = _keep(spec, made_of, fitted, spent, run, blobs, tracking)
         except TrackingUnavailableError as error:
@@ -110,9 +116,15 @@ def training(spec: ModelSpec) -> dg.Definitions:
         yield dg.MaterializeResult(
             value=candidate,
             data_version=dg.DataVersion(candidate.model_sha256),
-            metadata={**_metadata(candidate, fitted, run), **_tried(choice), **_let_in(candidate, known.let_in)},
+            metadata={
+                **_metadata(candidate, fitted, run),
+                **_tried(choice),
+                **_let_in(candidate, known.let_in),
+                **_kept(states),
+            },
             check_results=[dg.AssetCheckResult(check_name=STANDS, passed=True)],
         )
+        checkpoints.forget(spec.name)
 
     return dg.Definitions(assets=[trained_model])
 
@@ -196,6 +208,31 @@ def _keep(
         gpu_seconds=spent.gpu,
         threads=threads(),
     )
+
+
+def _keeper(
+    spec: ModelSpec, offered: Sequence[Split], known: Learnable, checkpoints: Checkpoints
+) -> StateKeeper | None:
+    """Who keeps the states of what is fitted, where the declared estimator can go on from one.
+
+    A training that tries several windows is known by the manifest of the widest.
+    """
+    if not resumes(spec):
+        return None
+    widest = max(offered, key=lambda parts: len(parts.fitted))
+    return checkpoints.keeper(spec.name, manifest(spec, widest, known.labels, known.left_out).digest())
+
+
+def _kept(states: StateKeeper | None) -> Mapping[str, Any]:
+    """What a person should know of the states that were kept on the way."""
+    if states is None:
+        return {}
+    return {
+        "checkpoints_written": states.count,
+        "checkpoint_bytes": states.largest,
+        "checkpoint_seconds": states.spent,
+        "checkpoint_notes": dg.MetadataValue.json(states.said),
+    }
 
 
 def _keep_code(spec: ModelSpec, made_of: Manifest, blobs: Blobs) -> None:

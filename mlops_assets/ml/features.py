@@ -159,7 +159,12 @@ def _estimator(spec: ModelSpec) -> BaseEstimator:
     unknown = [name for name in params if name not in known]
     if unknown and not open_ended:
         raise FeatureError(f"{spec.name}: {path} has no {', '.join(unknown)}. Allowed: {', '.join(sorted(known))}.")
-    ours = {"random_state": spec.seed, "categorical_features": "from_dtype", "enable_categorical": True}
+    ours = {
+        "random_state": spec.seed,
+        "categorical_features": "from_dtype",
+        "enable_categorical": True,
+        "time_ordered": True,
+    }
     estimator = kind(**{name: value for name, value in ours.items() if name in known} | params)
     if not (is_regressor if spec.task == "regression" else is_classifier)(estimator):
         raise FeatureError(f"{spec.name}: {path} is no estimator for {spec.task}.")
@@ -169,8 +174,10 @@ def _estimator(spec: ModelSpec) -> BaseEstimator:
 
 
 def _is_native(estimator: BaseEstimator) -> bool:
-    """Whether the estimator takes missing values and categories as they are."""
-    kind = type(estimator)
+    """Whether the estimator takes missing values and categories as they are, as its tags say or we know."""
+    kind, takes = type(estimator), estimator.__sklearn_tags__().input_tags
+    if takes.categorical and takes.allow_nan:
+        return True
     return kind.__name__ in NATIVE or kind.__module__.partition(".")[0] in NATIVE_PACKAGES
 
 

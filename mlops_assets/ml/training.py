@@ -36,6 +36,7 @@ IMPORTANCE_ROWS = 2_000
 PREDICTION_ROWS = 50_000
 PARALLEL_ROWS = 100_000
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
+OURS = ("sklearn", "mlops_assets")
 PACKAGE = Path(__file__).parents[1]
 NOTHING: Mapping[str, Any] = MappingProxyType({})
 LOCKS = (PACKAGE.parent / "requirements" / "runtime.txt", PACKAGE / "requirements.txt")
@@ -272,6 +273,16 @@ def summary(made_of: Manifest) -> str:
     return f"Learned from {learned}; {judge} was kept back to judge it.{left}"
 
 
+def resumes(spec: ModelSpec) -> bool:
+    """Whether a fit of the declared estimator that was cut off can go on from its last state: its class says so."""
+    from mlops_assets.ml.features import FeatureError, estimator_class
+
+    try:
+        return bool(getattr(estimator_class(spec.estimator.path), "resumes", False))
+    except FeatureError:
+        return False
+
+
 def code_files(spec: ModelSpec) -> dict[str, Path]:
     """The source that makes the model, by name: this package without other models, its contract and its functions."""
     sources = {
@@ -300,9 +311,16 @@ def lock_digest() -> str:
 
 
 def environment(spec: ModelSpec) -> dict[str, str]:
-    """Python, the machine's architecture and the packages that decide what fitting gives."""
+    """Python, the machine's architecture and the packages that decide what fitting gives.
+
+    An estimator's class may add to it what its fit depends on here, by a method `environment` of its parameters.
+    """
+    from mlops_assets.ml.features import estimator_class
+
     versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *_own_packages(spec)})}
-    return {"python": platform.python_version(), "machine": platform.machine(), **versions}
+    asked = getattr(estimator_class(spec.estimator.path), "environment", None)
+    own = asked(spec.estimator.params) if asked else {}
+    return {"python": platform.python_version(), "machine": platform.machine(), **versions, **own}
 
 
 def serving_surroundings(spec: ModelSpec) -> dict[str, str]:
@@ -311,9 +329,9 @@ def serving_surroundings(spec: ModelSpec) -> dict[str, str]:
 
 
 def _own_packages(spec: ModelSpec) -> Collection[str]:
-    """The packages of an estimator that is not scikit-learn's."""
+    """The packages of an estimator that is neither scikit-learn's nor ours."""
     own = spec.estimator.path.partition(".")[0]
-    return importlib.metadata.packages_distributions().get(own, []) if own != "sklearn" else []
+    return importlib.metadata.packages_distributions().get(own, []) if own not in OURS else []
 
 
 def threads() -> int:
@@ -332,8 +350,8 @@ def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
     with threadpool_limits(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
         try:
             return pipeline(spec).fit(rows, target)
-        except ValueError as error:
-            said = f"{spec.name}: the pipeline cannot be fitted: {error}.{_without_values(rows)}"
+        except (ValueError, ImportError) as error:
+            said = f"{spec.name}: the pipeline cannot be fitted: {str(error).rstrip('.')}.{_without_values(rows)}"
             raise TrainingError(said) from error
 
 
