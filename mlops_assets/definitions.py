@@ -7,10 +7,11 @@ from pathlib import Path
 import dagster as dg
 
 from mlops_assets import settings
+from mlops_assets.compute.where import guarded
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     """Every model, resource and automation declared under `mlops_assets/defs`."""
     settings.set_library_defaults()
-    return dg.load_from_defs_folder(path_within_project=Path(__file__).parent)
+    return guarded(dg.load_from_defs_folder(path_within_project=Path(__file__).parent))

@@ -70,6 +70,12 @@ CHECKPOINT_SECONDS = Setting(
     "After how many seconds the state of a training that can resume is kept again: as much is lost when it is killed.",
     "60",
 )
+COMPUTE = Setting(
+    "MLOPS_COMPUTE",
+    "Where steps run: local (in the run's own process, without heed of compute profiles) or kubernetes (a pod for each "
+    "step that asks for one).",
+    "local",
+)
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
@@ -114,6 +120,7 @@ ALL = (
     MLFLOW_UI,
     DAGSTER_UI,
     REPORTS_UI,
+    COMPUTE,
     COMPUTE_PROVIDER,
     CHECKPOINT_SECONDS,
     DAGSTER_HOME,

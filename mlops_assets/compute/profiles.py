@@ -57,11 +57,18 @@ class Profile(Value):
     pool: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_/-]*$")] | None = None
     retries: int = Field(default=0, ge=0, le=MOST_RETRIES)
     next_up: str | None = None
+    in_run_pod: bool = False
 
     @model_validator(mode="after")
     def _shm_leaves_room(self) -> Self:
         if self.shm is not None and 2 * _bytes(self.shm) > _bytes(self.memory):
             raise ValueError(f"shm ({self.shm}) must not exceed half of memory ({self.memory}), of which it is a part.")
+        return self
+
+    @model_validator(mode="after")
+    def _the_run_pod_has_no_accelerator(self) -> Self:
+        if self.accelerator and self.in_run_pod:
+            raise ValueError("in_run_pod cannot be: run pods have no accelerator.")
         return self
 
     @model_validator(mode="after")
@@ -201,6 +208,16 @@ def devices(profile: str | None) -> int:
     """How many accelerators a step of this profile holds for as long as it runs."""
     found = named(profile).accelerator if profile else None
     return found.count if found else 0
+
+
+def next_up(profile: str) -> str | None:
+    """The profile to try after this one ran out of memory; None where none is bigger."""
+    return named(profile).next_up
+
+
+def fits_run_pod(profile: str) -> bool:
+    """Whether a step of this profile runs in the run's own pod, without a Job of its own."""
+    return named(profile).in_run_pod
 
 
 def cores(cpu: str) -> float:

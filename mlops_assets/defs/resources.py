@@ -7,6 +7,7 @@ from typing import Any
 import dagster as dg
 
 from mlops_assets import settings
+from mlops_assets.compute.where import executor_here
 from mlops_assets.resources.alerts import alerts_at
 from mlops_assets.resources.blobs import Blobs
 from mlops_assets.resources.checkpoints import Checkpoints
@@ -41,8 +42,8 @@ def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dic
 
 @dg.definitions
 def defs() -> dg.Definitions:
-    """The resources, and one process a run: a lifecycle is a chain, and a process a step costs seconds of imports."""
+    """The resources, and the executor that MLOPS_COMPUTE names."""
     ledger = Ledger(uri=settings.ledger(), anchors=settings.ledger_anchors())
     return dg.Definitions(
-        resources=resources(settings.home(), settings.tracking_uri(), ledger), executor=dg.in_process_executor
+        resources=resources(settings.home(), settings.tracking_uri(), ledger), executor=executor_here()
     )

@@ -7,17 +7,21 @@ from typing import Literal
 import dagster as dg
 from dagster._core.execution.plan.objects import StepFailureData
 
+from mlops_assets.compute.diagnosis import POD
+
 Ending = Literal["verdict", "died", "outage", "cancelled"]
 REQUEST = "mlops/request"
 OUTAGE = "outage"
 CHECK_FAILED = "DagsterAssetCheckFailedError"
+DEATHS, NO_ROOM = frozenset({"preempted", "evicted", "error", "unknown"}), "unschedulable"
 
 
 def ending(instance: dg.DagsterInstance, request: str, *, retried: Set[str] = frozenset()) -> Ending:
     """How the newest run of a request ended. A verdict is a success, or a step that refused on purpose.
 
     A run that was killed, or broke with an error that nobody raised on purpose, died; so did one that nobody knows any
-    more, and one in which only steps in `retried` refused. An outage is a service that did not answer.
+    more, and one in which only steps in `retried` refused. An outage is a service that did not answer, or a cluster
+    without room. A pod that filled its memory or its time, or was wrongly declared, is a verdict: it would do so again.
     """
     run = next(iter(instance.get_runs(dg.RunsFilter(tags={REQUEST: request}), limit=1)), None)
     return "died" if run is None else ending_of(instance, run, retried=retried)
@@ -55,8 +59,17 @@ def finished_steps(instance: dg.DagsterInstance, request: str) -> frozenset[str]
 def _on_purpose(failure: StepFailureData) -> bool:
     """Whether a stage refused, or a blocking check of it did not pass."""
     checked = failure.error is not None and failure.error.cls_name == CHECK_FAILED
-    return checked or (failure.user_failure_data is not None and not _is_outage(failure))
+    said = failure.user_failure_data
+    return checked or (said is not None and not _is_outage(failure) and _of_pod(failure) not in DEATHS)
 
 
 def _is_outage(failure: StepFailureData) -> bool:
-    return failure.user_failure_data is not None and OUTAGE in failure.user_failure_data.metadata
+    said = failure.user_failure_data
+    return said is not None and (OUTAGE in said.metadata or _of_pod(failure) == NO_ROOM)
+
+
+def _of_pod(failure: StepFailureData) -> str | None:
+    """Of what kind the death of its pod was, where that is why the step failed."""
+    said = failure.user_failure_data
+    found = said.metadata.get(POD) if said else None
+    return str(found.value) if found else None

@@ -1,0 +1,249 @@
+"""Real runs under `kubernetes_executor`, whose Jobs live and die as an API on loopback plays it."""
+
+from __future__ import annotations
+
+import threading
+
+import dagster as dg
+import pytest
+import yaml
+
+from mlops_assets.compute.executor import kubernetes_executor
+from mlops_assets.compute.profiles import op_tags
+from mlops_assets_tests.compute.apiserver import Api, ago, pod, serving, work
+from mlops_assets_tests.compute.scripts import NO_ROOM, OOM, PREEMPTED, REPLACED, refused, waits
+
+QUICK = {"check_interval_seconds": 0, "job_image": "mlops-assets:1"}
+
+
+@dg.op(tags=op_tags("cpu-large"), out=dg.Out(dg.Nothing))
+def elsewhere() -> None:
+    """A step with a pod of its own."""
+
+
+@dg.op(ins={"after": dg.In(dg.Nothing)}, out=dg.Out(dg.Nothing))
+def here() -> None:
+    """A step that asks for nothing."""
+
+
+@dg.job(executor_def=kubernetes_executor)
+def chain() -> None:
+    """Two steps in two places."""
+    here(elsewhere())
+
+
+@dg.op(tags=op_tags("gpu"))
+def climbing() -> None:
+    """A step that holds an accelerator."""
+
+
+@dg.op(tags=op_tags("cpu-large"), retry_policy=dg.RetryPolicy(max_retries=2))
+def twice() -> None:
+    """A step that may be tried three times."""
+
+
+@dg.op
+def apart() -> None:
+    """A step that depends on nothing."""
+
+
+@dg.job(executor_def=kubernetes_executor)
+def climber() -> None:
+    """One step that may grow."""
+    climbing()
+
+
+@dg.job(executor_def=kubernetes_executor)
+def patient() -> None:
+    """One step that is retried."""
+    twice()
+
+
+@dg.job(executor_def=kubernetes_executor)
+def beside() -> None:
+    """Two steps that have nothing to do with each other."""
+    elsewhere()
+    apart()
+
+
+def memory(job: dict) -> str:
+    """What the Job's container may use."""
+    return job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+
+
+@pytest.fixture
+def quick_retries(monkeypatch):
+    """dagster-k8s waits ten seconds between its own tries."""
+    monkeypatch.setattr("dagster_k8s.client.time.sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def api() -> Api:
+    return Api()
+
+
+@pytest.fixture
+def instance(api, tmp_path, monkeypatch):
+    monkeypatch.setenv("DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS", "0.02")
+    with serving(api, tmp_path) as kubeconfig:
+        config = {
+            "run_launcher": {
+                "module": "dagster_k8s",
+                "class": "K8sRunLauncher",
+                "config": {
+                    "service_account_name": "runs",
+                    "instance_config_map": "instance",
+                    "dagster_home": str(tmp_path),
+                    "job_namespace": "ml",
+                    "load_incluster_config": False,
+                    "kubeconfig_file": str(kubeconfig),
+                },
+            },
+            "telemetry": {"enabled": False},
+        }
+        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
+        with dg.DagsterInstance.from_config(str(tmp_path)) as made:
+            yield made
+
+
+def run(instance: dg.DagsterInstance, job: dg.JobDefinition, **config: object) -> dg.JobExecutionResult:
+    return dg.execute_job(dg.reconstructable(job), instance, run_config={"execution": {"config": {**QUICK, **config}}})
+
+
+def test_a_step_with_a_profile_gets_a_job_and_one_without_runs_in_the_run_pod(api, instance):
+    with run(instance, chain) as result:
+        assert result.success
+    assert api.steps() == ["elsewhere"]
+
+
+def test_a_step_out_of_memory_is_launched_again_with_the_bigger_profile(api, instance):
+    api.scripts["climbing"] = [OOM, OOM]
+    with run(instance, climber) as result:
+        assert not result.success
+        failure = result.failure_data_for_node("climbing")
+    assert [memory(job) for job in api.created] == ["24Gi", "180Gi"]
+    said = failure.user_failure_data
+    assert said.description == (
+        "out of memory: container dagster was OOMKilled (exit 137); its memory limit is 180Gi "
+        f"(pod {api.created[1]['metadata']['name']}-x on node gpu-1). No profile is bigger than gpu-4x."
+    )
+    assert said.metadata["step_pod"].value == "oom"
+    assert said.metadata["node"].value == "gpu-1"
+    tags = instance.get_run_by_id(result.run_id).tags
+    assert tags["mlops/step_failure"] == "oom"
+    assert tags["mlops/step_failure/climbing"] == said.description
+    assert tags["mlops/step_retried/climbing"] == "oom"
+    assert tags["mlops/step_profile/climbing"] == "gpu-4x"
+
+
+def test_a_preempted_step_is_tried_again_as_often_as_its_policy_allows(api, instance):
+    api.scripts["twice"] = [PREEMPTED, PREEMPTED, PREEMPTED]
+    with run(instance, patient) as result:
+        assert not result.success
+        assert "preempted: the scheduler gave its place" in result.failure_data_for_node("twice").error.message
+    assert len(api.created) == 3
+    assert instance.get_run_by_id(result.run_id).tags["mlops/step_retried/twice"] == "preempted, preempted"
+
+
+def test_a_pod_that_kubernetes_replaced_does_not_hang_the_run(api, instance):
+    api.scripts["twice"] = [REPLACED, work]
+    with run(instance, patient) as result:
+        assert result.success
+    assert len(api.created) == 2
+
+
+@pytest.mark.parametrize("kind", ["image", "configuration"])
+def test_what_cannot_start_is_stopped_soon_and_never_tried_again(kind, api, instance):
+    reason, message = {
+        "image": ("ImagePullBackOff", 'Back-off pulling image "mlops-assets:1"'),
+        "configuration": ("CreateContainerConfigError", 'secret "mlflow-creds" not found'),
+    }[kind]
+    api.scripts["twice"] = [waits(refused(reason, message), age=121)]
+    with run(instance, patient) as result:
+        said = result.failure_data_for_node("twice").user_failure_data
+    assert (said.metadata["step_pod"].value, len(api.created), api.deleted[0]) == (
+        kind,
+        1,
+        api.created[0]["metadata"]["name"],
+    )
+    assert message in said.description
+
+
+def test_a_pod_without_a_place_is_waited_for_until_the_limit_and_then_given_up(api, instance):
+    api.scripts["twice"] = [waits(NO_ROOM, age=31)]
+    with run(instance, patient, pending_timeout_seconds=30) as result:
+        said = result.failure_data_for_node("twice").user_failure_data
+    assert said.metadata["step_pod"].value == "unschedulable"
+    assert "0/2 nodes are available: 2 Insufficient nvidia.com/gpu." in said.description
+    assert len(api.created) == 1
+
+
+def test_a_job_that_kueue_holds_back_is_waited_for_however_long(api, instance):
+    def let_go(job):
+        job["spec"].pop("suspend")
+        work(api, job)
+
+    def held(api, job):
+        job["spec"]["suspend"] = True
+        job["metadata"]["creationTimestamp"] = job["status"]["startTime"] = ago(100000)
+        threading.Timer(0.5, let_go, [job]).start()
+
+    api.scripts["twice"] = [held]
+    with run(instance, patient) as result:
+        assert result.success
+
+
+@pytest.mark.parametrize("fault", [(503, "try later"), (429, "too many"), (500, "etcd"), (0, "")])
+def test_a_bad_moment_of_the_api_costs_time_and_nothing_else(fault, api, instance, quick_retries):
+    api.faults = [("POST", *fault)] * 5 + [("GET", *fault)] * 3
+    with run(instance, chain) as result:
+        assert result.success
+    assert api.steps() == ["elsewhere"]
+
+
+def test_an_api_that_never_answers_ends_the_step_after_the_patience_for_it(api, instance, quick_retries):
+    api.faults = [("POST", 503, "down")] * 100000
+    with run(instance, chain, api_patience_seconds=0) as result:
+        said = result.failure_data_for_node("elsewhere").user_failure_data
+    assert said.metadata["step_pod"].value == "unknown"
+    assert "took no Job" in said.description
+
+
+@pytest.mark.parametrize(
+    ("status", "words", "kind"),
+    [
+        (422, "Job.batch is invalid: spec.template.spec.containers[0].resources.limits[gpu]", "configuration"),
+        (403, 'jobs.batch is forbidden: User "x" cannot create resource', "configuration"),
+        (403, "exceeded quota: gpus, requested: count/jobs.batch=1, used: 8, limited: 8", "unschedulable"),
+    ],
+)
+def test_what_kubernetes_refuses_fails_that_step_alone_with_its_words_and_the_profile(
+    status, words, kind, api, instance
+):
+    api.faults = [("POST", status, words)]
+    with run(instance, beside) as result:
+        said = result.failure_data_for_node("elsewhere").user_failure_data
+        assert result.output_for_node is not None
+        done = {event.step_key for event in result.all_events if event.is_step_success}
+    assert (said.metadata["step_pod"].value, done) == (kind, {"apart"})
+    assert words in said.description
+    assert "profile cpu-large" in said.description
+
+
+def test_a_job_that_somebody_deleted_is_launched_again(api, instance):
+    api.scripts["twice"] = [lambda api, job: api.jobs.pop(job["metadata"]["name"]), work]
+    with run(instance, patient) as result:
+        assert result.success
+    assert len(api.created) == 2
+
+
+def test_a_failed_pod_alone_is_not_the_end_of_a_job_that_goes_on(api, instance):
+    def replaced(api, job):
+        api.pods[job["metadata"]["name"]] = [pod(job, {"phase": "Failed"})]
+        job["status"]["failed"] = 1
+        threading.Timer(0.3, lambda: work(api, job)).start()
+
+    api.scripts["twice"] = [replaced]
+    with run(instance, patient) as result:
+        assert result.success
+    assert len(api.created) == 1
