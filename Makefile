@@ -6,11 +6,11 @@ PYTEST ?=
 
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-PACKAGE := mlops_assets mlops_assets_tests benchmarks
+PACKAGE := mlops_assets mlops_assets_tests benchmarks deploy
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-LOCK := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
-	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock" \
-	--extra monitoring --extra postgres
+COMPILE := $(BIN)/uv pip compile --quiet --no-config --universal --python-version 3.11 --fork-strategy fewest \
+	--no-strip-extras --generate-hashes --no-emit-index-url --custom-compile-command "make lock"
+LOCK := $(COMPILE) --extra monitoring --extra postgres
 
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DO_NOT_TRACK := true
@@ -44,10 +44,16 @@ check: $(INSTALLED) ## Lint, format, types, layers, definitions
 faults: $(INSTALLED) ## Run the fault tests and write their figures into docs/faults.md
 	@$(BIN)/python benchmarks/faults.py
 
-lock: $(INSTALLED) ## Choose versions anew for both requirements files (UPGRADE=1: the newest)
+lock: $(INSTALLED) ## Choose versions anew for the requirements files (UPGRADE=1: the newest)
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --output-file requirements/runtime.txt
 	$(LOCK) $(if $(UPGRADE),--upgrade) pyproject.toml --group dev --constraints requirements/runtime.txt \
 		--output-file requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra torch --constraints requirements/torch-cpu.txt --constraints requirements/runtime.txt \
+		$$(sed -En 's/^([A-Za-z0-9._-]+)(\[.*\])?==.*/--no-emit-package \1/p' requirements/runtime.txt) \
+		--output-file requirements/torch.txt
+	$(COMPILE) --group serving --constraints requirements/dev.txt --output-file requirements/serving.txt
+	$(COMPILE) --group mlflow-server --constraints requirements/dev.txt --output-file requirements/mlflow.txt
+	$(COMPILE) --group wheel --constraints requirements/dev.txt --output-file requirements/wheel.txt
 
 clean: ## Remove .venv, caches and build output; what ran stays in .mlops
 	rm -rf .venv .ruff_cache .hypothesis .import_linter_cache build dist *.egg-info

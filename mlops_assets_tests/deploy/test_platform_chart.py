@@ -1,15 +1,16 @@
 """The chart mlops-platform: what Helm makes of it, what Kubernetes says to that, who may do what under its rules."""
 
 import ast
-import inspect
 import itertools
 import json
 import re
+from pathlib import Path
 
 import dagster_k8s.client
 import helm_python as helm
 import pytest
 
+from mlops_assets import compute
 from mlops_assets.ml.uris import holds_password
 from mlops_assets_tests.deploy.crds import SCHEMAS, refused_custom
 from mlops_assets_tests.deploy.dagster_chart import DIGEST, Values, container_context
@@ -115,7 +116,7 @@ def test_no_secret_is_written_anywhere(everywhere):
             each["name"] for each in container.get("env", ()) if secretive.search(each["name"]) and "value" in each
         ]
         assert written == [], name
-    [settings] = [each["data"] for each in of_kind(everywhere, "ConfigMap")]
+    settings = named(everywhere, "ConfigMap", "mlops-assets-settings")["data"]
     assert [name for name in settings if secretive.search(name)] == []
     assert [value for value in (*settings.values(), *mlflow_arguments(everywhere)) if holds_password(value)] == []
 
@@ -135,19 +136,18 @@ def test_every_process_is_told_that_it_runs_on_a_cluster_and_whose(everywhere):
 
 
 def called() -> set[tuple[str, str]]:
-    """What dagster-k8s asks of Kubernetes: each call of its client as resource and verb."""
+    """What dagster-k8s and our executor ask of Kubernetes: each call of a client, as resource and verb."""
     resources = {"job": "jobs", "job_status": "jobs/status", "pod": "pods", "pod_log": "pods/log", "event": "events"}
     verbs = {"create": "create", "delete": "delete", "list": "list", "read": "get"}
+    sources = [Path(dagster_k8s.client.__file__), *Path(compute.__file__).parent.glob("*.py")]
     calls = {
         node.attr
-        for node in ast.walk(ast.parse(inspect.getsource(dagster_k8s.client)))
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and "_namespaced_" in node.attr and not node.attr.endswith("_with_retries")
     }
-    found = set()
-    for call in calls - {"create_namespaced_job_with_retries"}:
-        verb, _, resource = call.partition("_namespaced_")
-        found.add((resources[resource], verbs[verb]))
-    return found
+    parted = [call.partition("_namespaced_") for call in calls]
+    return {(resources[resource], verbs[verb]) for verb, _, resource in parted}
 
 
 def granted(objects) -> set[tuple[str, str]]:
@@ -159,10 +159,9 @@ def granted(objects) -> set[tuple[str, str]]:
     }
 
 
-def test_the_role_grants_what_dagster_calls_and_only_looking_beyond_it(production):
+def test_the_role_grants_what_is_called_and_nothing_else(production):
     assert ("pods", "delete") in called()  # a stopped run takes its pods with it
-    assert called() <= granted(production)
-    assert granted(production) - called() == {("jobs", "get"), ("jobs", "watch")}
+    assert granted(production) == called()
 
 
 def test_nothing_is_granted_by_a_wildcard_or_beyond_the_namespace(everywhere):
@@ -250,6 +249,13 @@ def test_what_the_values_of_dagsters_chart_name_is_made_here(environment, provid
     pod = theirs.launcher.run_k8s_config.pod_spec_config
     servers = [theirs.dagster_webserver, theirs.dagster_daemon, *theirs.code_servers.deployments, theirs.launcher]
     assert {("ConfigMap", each.name) for server in servers for each in server.env_config_maps} <= made
+    assert {"mlops-compute-profiles"} == {
+        volume["configMap"]["name"]
+        for server in servers
+        for volume in server.volumes
+        if "configMap" in volume and not volume["configMap"].get("optional")
+    }
+    assert ("ConfigMap", "mlops-compute-profiles") in made
     accounts = (theirs.service_account.name, theirs.code_servers.service_account.name, pod["serviceAccountName"])
     assert {("ServiceAccount", each) for each in accounts} <= made
     assert ("PriorityClass", pod["priorityClassName"]) in made

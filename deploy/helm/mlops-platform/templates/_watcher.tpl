@@ -33,16 +33,17 @@ template:
         {{- with .port }}
         ports: [{ name: metrics, containerPort: {{ . }} }]
         startupProbe:
-          httpGet: { path: /metrics, port: metrics }
-          periodSeconds: 10
-          timeoutSeconds: 30
-          failureThreshold: 12
+          httpGet: { path: /-/healthy, port: metrics }
+          periodSeconds: 5
+          failureThreshold: 24
         readinessProbe:
-          tcpSocket: { port: metrics }
+          httpGet: { path: /-/healthy, port: metrics }
           periodSeconds: 30
+          timeoutSeconds: 5
         livenessProbe:
-          tcpSocket: { port: metrics }
+          httpGet: { path: /-/healthy, port: metrics }
           periodSeconds: 60
+          timeoutSeconds: 10
           failureThreshold: 3
         {{- end }}
         securityContext: {{- include "mlops.containerSecurity" $ | nindent 10 }}
