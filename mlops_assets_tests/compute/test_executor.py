@@ -180,6 +180,7 @@ def test_a_pod_without_a_place_is_waited_for_until_the_limit_and_then_given_up(a
 
 def test_a_job_that_kueue_holds_back_is_waited_for_however_long(api, instance):
     def let_go(job):
+        job["status"]["startTime"] = ago(0)
         job["spec"].pop("suspend")
         work(api, job)
 
