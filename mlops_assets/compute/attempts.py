@@ -58,12 +58,13 @@ class Attempt:
         return run.tags if run else {}
 
     def has_started(self) -> bool:
-        """Whether the log shows that this attempt began."""
-        return self._count(STARTS) > self.number
+        """Whether the log shows that this attempt began: a start after the last time that another try was asked for."""
+        kinds = [entry.get_dagster_event().event_type for entry in self._entries(STARTS | {AGAIN})]
+        return bool(kinds) and kinds[-1] in STARTS
 
     def has_ended(self) -> bool:
         """Whether the log shows how this attempt ended: the step itself said it, or somebody for it."""
-        return self._count(ENDS) > 0 or self._count({AGAIN}) > self.number
+        return bool(self._entries(ENDS)) or len(self._entries({AGAIN})) > self.number
 
     def end(
         self, found: Diagnosis, *, profile: str | None = None, climb_to: str | None = None, anyway: bool = False
@@ -123,9 +124,10 @@ class Attempt:
             new.pop(mark)
         self.context.instance.add_run_tags(self.context.dagster_run.run_id, new)
 
-    def _count(self, kinds: set[DagsterEventType]) -> int:
+    def _entries(self, kinds: set[DagsterEventType]) -> list[dg.EventLogEntry]:
+        """What the log holds of the step, in order."""
         logs = self.context.instance.all_logs(self.context.dagster_run.run_id, of_type=kinds)
-        return sum(entry.step_key == self.step for entry in logs)
+        return [entry for entry in logs if entry.step_key == self.step]
 
 
 def _metadata(found: Diagnosis) -> dict[str, dg.MetadataValue]:

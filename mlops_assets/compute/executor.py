@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.executor.base import Executor
 from dagster_k8s import K8sRunLauncher
 
 from mlops_assets.compute import borrowed
 from mlops_assets.compute.handler import ExplainingStepHandler, Patience
+from mlops_assets.compute.run_pod import is_cancelled
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent
@@ -66,9 +68,17 @@ class KubernetesExecutor(Executor):
         return self._inner.step_dependency_config
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
-        """The run's steps, each where it belongs."""
+        """The run's steps, each where it belongs.
+
+        A run that was stopped ends its Jobs, also where it could be resumed, for which Dagster would keep them.
+        """
         self._handler.begin(plan_context)
-        yield from self._inner.execute(plan_context, execution_plan)
+        try:
+            yield from self._inner.execute(plan_context, execution_plan)
+        except DagsterExecutionInterruptedError:
+            if is_cancelled(plan_context.instance, plan_context.run_id):
+                self._handler.end_all()
+            raise
 
 
 @dg.executor(

@@ -49,6 +49,7 @@ class Patience:
 class _Watch:
     """What this process remembers of one attempt between two looks."""
 
+    attempt: Attempt
     launched: bool = False
     unlaunched_since: datetime | None = None
     unanswered_since: datetime | None = None
@@ -161,8 +162,14 @@ class ExplainingStepHandler(StepHandler):
         except API_ERRORS as error:
             yield _note(attempt, f"Its Job could not be deleted ({said(error)}): it ends by its own time limit.")
 
+    def end_all(self) -> None:
+        """Delete the Job of every attempt that is under way."""
+        for watch in self._watches.values():
+            if watch.launched and not watch.attempt.has_ended():
+                list(self.terminate_step(watch.attempt.context))
+
     def _watch(self, attempt: Attempt) -> _Watch:
-        return self._watches.setdefault((attempt.step, attempt.number), _Watch())
+        return self._watches.setdefault((attempt.step, attempt.number), _Watch(attempt))
 
     def _profile(self, attempt: Attempt) -> str | None:
         """The profile of this attempt: the one that it climbed to, or the one that it was declared with."""

@@ -11,6 +11,7 @@ import ctypes
 import threading
 from typing import TYPE_CHECKING
 
+import dagster as dg
 from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.execution.api import create_execution_plan, execute_plan_iterator
 from dagster._utils.interrupts import check_captured_interrupt
@@ -55,7 +56,8 @@ class RunPod:
         return self._over[step, attempt]
 
     def _will_resume(self) -> bool:
-        return self._plan_context.instance.run_will_resume(self._plan_context.run_id)
+        instance, run_id = self._plan_context.instance, self._plan_context.run_id
+        return instance.run_will_resume(run_id) and not is_cancelled(instance, run_id)
 
     def _run(self, args: ExecuteStepArgs, step: str, errors: list[BaseException | None]) -> None:
         context = self._plan_context
@@ -71,6 +73,12 @@ class RunPod:
                 pass
         except BaseException as error:  # noqa: BLE001 - as a process would end with any: whoever waits is told of it
             errors[0] = error
+
+
+def is_cancelled(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Whether somebody stopped the run; Dagster's own `run_will_resume` does not look at that."""
+    run = instance.get_run_by_id(run_id)
+    return run is not None and run.status in (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED)
 
 
 def _interrupt(thread: threading.Thread) -> bool:

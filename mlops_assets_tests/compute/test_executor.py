@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 
 import dagster as dg
 import pytest
 import yaml
+from dagster._core.execution.api import create_execution_plan, execute_run_iterator
 
 from mlops_assets.compute.executor import kubernetes_executor
 from mlops_assets.compute.profiles import op_tags
+from mlops_assets_tests import homes
 from mlops_assets_tests.compute.apiserver import Api, ago, pod, serving, work
-from mlops_assets_tests.compute.scripts import NO_ROOM, OOM, PREEMPTED, REPLACED, refused, waits
+from mlops_assets_tests.compute.scripts import NO_ROOM, OOM, PREEMPTED, REPLACED, refused, terminated, waits
 
+STORAGE = {"module": "mlops_assets.sqlite_storage", "class": "SqliteStorage"}
 QUICK = {"check_interval_seconds": 0, "job_image": "mlops-assets:1"}
 
 
@@ -47,6 +53,19 @@ def apart() -> None:
     """A step that depends on nothing."""
 
 
+@dg.op
+def endless() -> None:
+    """A step that goes on until it is interrupted."""
+    while True:
+        time.sleep(0.01)
+
+
+@dg.job(executor_def=kubernetes_executor)
+def unending() -> None:
+    """One step in the run's pod."""
+    endless()
+
+
 @dg.job(executor_def=kubernetes_executor)
 def climber() -> None:
     """One step that may grow."""
@@ -57,6 +76,12 @@ def climber() -> None:
 def patient() -> None:
     """One step that is retried."""
     twice()
+
+
+@dg.job(executor_def=kubernetes_executor)
+def small() -> None:
+    """One step in the run's pod."""
+    apart()
 
 
 @dg.job(executor_def=kubernetes_executor)
@@ -77,33 +102,45 @@ def quick_retries(monkeypatch):
     monkeypatch.setattr("dagster_k8s.client.time.sleep", lambda seconds: None)
 
 
-@pytest.fixture
-def api() -> Api:
-    return Api()
-
-
-@pytest.fixture
-def instance(api, tmp_path, monkeypatch):
-    monkeypatch.setenv("DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS", "0.02")
-    with serving(api, tmp_path) as kubeconfig:
-        config = {
-            "run_launcher": {
-                "module": "dagster_k8s",
-                "class": "K8sRunLauncher",
-                "config": {
-                    "service_account_name": "runs",
-                    "instance_config_map": "instance",
-                    "dagster_home": str(tmp_path),
-                    "job_namespace": "ml",
-                    "load_incluster_config": False,
-                    "kubeconfig_file": str(kubeconfig),
-                },
-            },
-            "telemetry": {"enabled": False},
+@pytest.fixture(scope="module")
+def opened(tmp_path_factory):
+    """One server and one instance for all that happens here: each test has runs of its own."""
+    folder = tmp_path_factory.mktemp("dagster")
+    served = Api()
+    with pytest.MonkeyPatch.context() as patch, serving(served, folder) as kubeconfig:
+        patch.setenv("DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS", "0.02")
+        homes.without_waiting_for_the_disk()
+        launcher = {
+            "service_account_name": "runs",
+            "instance_config_map": "instance",
+            "dagster_home": str(folder),
+            "job_namespace": "ml",
+            "load_incluster_config": False,
+            "kubeconfig_file": str(kubeconfig),
         }
-        (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(config))
-        with dg.DagsterInstance.from_config(str(tmp_path)) as made:
-            yield made
+        config = {
+            "telemetry": {"enabled": False},
+            "storage": {"custom": {**STORAGE, "config": {"base_dir": str(folder)}}},
+            "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher},
+            "run_monitoring": {"enabled": True, "max_resume_run_attempts": 1},
+        }
+        (folder / "dagster.yaml").write_text(yaml.safe_dump(config))
+        with dg.DagsterInstance.from_config(str(folder)) as made:
+            yield served, made
+
+
+@pytest.fixture
+def api(opened) -> Api:
+    """The server, as empty as at first."""
+    served, _ = opened
+    served.__init__()
+    return served
+
+
+@pytest.fixture
+def instance(opened) -> dg.DagsterInstance:
+    """The instance whose steps it plays."""
+    return opened[1]
 
 
 def run(instance: dg.DagsterInstance, job: dg.JobDefinition, **config: object) -> dg.JobExecutionResult:
@@ -248,3 +285,114 @@ def test_a_failed_pod_alone_is_not_the_end_of_a_job_that_goes_on(api, instance):
     with run(instance, patient) as result:
         assert result.success
     assert len(api.created) == 1
+
+
+def interrupt_once_begun(instance: dg.DagsterInstance, run_id: str, step: str) -> None:
+    """SIGTERM for this process once a step of the run began, as for a pod that is deleted."""
+    while not begun(instance, run_id, step):
+        time.sleep(0.02)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def begun(instance: dg.DagsterInstance, run_id: str, step: str) -> bool:
+    kinds = {dg.DagsterEventType.STEP_START, dg.DagsterEventType.STEP_WORKER_STARTING}
+    return any(log.step_key == step for log in instance.all_logs(run_id, of_type=kinds))
+
+
+def create(instance: dg.DagsterInstance, job: dg.JobDefinition) -> dg.DagsterRun:
+    """A run that nobody executes yet."""
+    config = {"execution": {"config": QUICK}}
+    plan = create_execution_plan(job, run_config=config)
+    return instance.create_run_for_job(
+        job,
+        execution_plan=plan,
+        run_config=config,
+        status=dg.DagsterRunStatus.STARTING,
+        job_code_origin=dg.reconstructable(job).get_python_origin(),
+    )
+
+
+def kinds(instance: dg.DagsterInstance, run_id: str, step: str) -> list[str]:
+    """What happened to a step, in order."""
+    logs = instance.all_logs(run_id)
+    wanted = ("STEP_START", "STEP_RESTARTED", "STEP_UP_FOR_RETRY", "STEP_SUCCESS", "STEP_FAILURE")
+    found = [log.dagster_event for log in logs if log.dagster_event and log.step_key == step]
+    return [event.event_type_value for event in found if event.event_type_value in wanted]
+
+
+def test_a_small_step_is_interrupted_when_its_run_is_stopped(api, instance):
+    run = create(instance, unending)
+
+    def stop() -> None:
+        while not begun(instance, run.run_id, "endless"):
+            time.sleep(0.02)
+        instance.report_run_canceling(run)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    list(execute_run_iterator(dg.reconstructable(unending), run, instance))
+    assert kinds(instance, run.run_id, "endless") == ["STEP_START", "STEP_FAILURE"]
+
+
+def test_a_run_that_is_stopped_ends_its_jobs_although_it_could_be_resumed(api, instance):
+    run = create(instance, climber)
+    api.scripts["climbing"] = [waits({})]
+
+    def stop() -> None:
+        while not api.created:
+            time.sleep(0.02)
+        instance.report_run_canceling(run)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    list(execute_run_iterator(dg.reconstructable(climber), run, instance))
+    assert api.created[0]["metadata"]["name"] in api.deleted
+
+
+def test_a_run_whose_pod_is_evicted_keeps_its_jobs_for_when_it_is_resumed(api, instance):
+    run = create(instance, climber)
+    api.scripts["climbing"] = [waits({})]
+    threading.Thread(target=interrupt_once_begun, args=(instance, run.run_id, "climbing"), daemon=True).start()
+    list(execute_run_iterator(dg.reconstructable(climber), run, instance))
+    assert api.deleted == []
+    work(api, api.created[0])
+    list(execute_run_iterator(dg.reconstructable(climber), instance.get_run_by_id(run.run_id), instance, True))
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
+    assert len(api.created) == 1
+
+
+@pytest.mark.parametrize(
+    ("death", "words", "again"),
+    [
+        (terminated("OOMKilled", 137), "out of memory: it ran in its run's own pod", False),
+        (terminated("Error", 137), "evicted: it ran in its run's own pod, which is gone (its process broke off", True),
+        (None, "evicted: it ran in its run's own pod, which is gone (of unknown cause", True),
+    ],
+)
+def test_a_small_step_that_died_with_its_runs_pod_is_begun_again_unless_it_filled_it(
+    death, words, again, api, instance
+):
+    run = create(instance, small)
+    name = f"dagster-run-{run.run_id}"
+    if death:
+        api.jobs[name] = {"metadata": {"name": name}, "spec": {"template": {"spec": {"containers": []}}}, "status": {}}
+        container = {"name": "dagster", "resources": {"limits": {"memory": "1Gi"}}}
+        api.pods[name] = [
+            {"metadata": {"name": "p"}, "spec": {"containers": [container]}, "status": {"containerStatuses": death}}
+        ]
+    for kind, step in (("PIPELINE_START", None), ("STEP_START", "apart")):
+        instance.report_dagster_event(dg.DagsterEvent(kind, job_name="small", step_key=step), run.run_id)
+    list(execute_run_iterator(dg.reconstructable(small), instance.get_run_by_id(run.run_id), instance, True))
+    again_or_not = ["STEP_UP_FOR_RETRY", "STEP_RESTARTED", "STEP_SUCCESS"] if again else ["STEP_FAILURE"]
+    assert kinds(instance, run.run_id, "apart") == ["STEP_START", *again_or_not]
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended.status == (dg.DagsterRunStatus.SUCCESS if again else dg.DagsterRunStatus.FAILURE)
+    told = [log.message for log in instance.all_logs(run.run_id)]
+    assert any(words in message for message in told)
+
+
+def test_a_small_step_that_had_not_begun_when_its_runs_pod_died_is_simply_run(api, instance):
+    run = create(instance, small)
+    instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", job_name="small"), run.run_id)
+    list(execute_run_iterator(dg.reconstructable(small), instance.get_run_by_id(run.run_id), instance, True))
+    assert kinds(instance, run.run_id, "apart") == ["STEP_START", "STEP_SUCCESS"]
