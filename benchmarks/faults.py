@@ -11,6 +11,12 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "faults.md"
 TESTS = ROOT / "mlops_assets_tests" / "faults"
+FULL_SIZE = {
+    "MLOPS_BACKFILL_DAYS": "365",
+    "MLOPS_FLIPS": "1000",
+    "MLOPS_PUBLICATIONS": "25",
+    "MLOPS_OUTAGE_SECONDS": "40",
+}
 ROW = re.compile(r"^\| (?P<number>\d+) \| (?P<fault>[^|]+) \| (?P<promise>[^|]+) \|.*$", re.MULTILINE)
 
 
@@ -18,7 +24,7 @@ def measured() -> dict[int, list[dict]]:
     """Every figure, by row, from one run of the fault tests. A failed test stops here."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "figures.jsonl"
-        environment = {**os.environ, "MLOPS_FIGURES": str(path), "MLOPS_BACKFILL_DAYS": "365", "MLOPS_FLIPS": "1000"}
+        environment = {**os.environ, "MLOPS_FIGURES": str(path), **FULL_SIZE}
         command = [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "fault", str(TESTS)]
         subprocess.run(command, cwd=ROOT, env=environment, check=True)
         figures: dict[int, list[dict]] = {}

@@ -134,12 +134,20 @@ ALL = (
     PROXY_HEADER,
 )
 
+STORE_ATTEMPTS = Setting(
+    "AWS_MAX_ATTEMPTS",
+    "How often an object store is asked that refuses or does not answer: eight times take half a minute.",
+    "8",
+)
+
 LIBRARIES = (
     Setting(
         "CUBLAS_WORKSPACE_CONFIG",
         "The memory in which CUDA's matrix products work: with this one they give the same twice.",
         ":4096:8",
     ),
+    STORE_ATTEMPTS,
+    Setting("AWS_RETRY_MODE", "How boto3 waits before it asks again: ever longer, and by chance.", "standard"),
     Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
     Setting("MLFLOW_DISABLE_TELEMETRY", "Nothing is reported to the makers of MLflow.", "true"),
     Setting("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "How often MLflow asks a server again that does not answer.", "2"),
@@ -228,6 +236,11 @@ def stuck_after() -> timedelta:
 def checkpoint_seconds() -> float:
     """After how many seconds the state of a training is kept again."""
     return _positive(CHECKPOINT_SECONDS)
+
+
+def store_attempts() -> int:
+    """How often an object store is asked before it is given up."""
+    return max(1, round(_positive(STORE_ATTEMPTS)))
 
 
 def _positive(setting: Setting) -> float:

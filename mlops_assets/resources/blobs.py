@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import dagster as dg
 
@@ -27,7 +27,8 @@ class CorruptBytesError(dg.DagsterError):
 def write_atomically(root: str, relative: str, chunks: Iterable[bytes]) -> None:
     """Write `chunks` to `root/relative` so that a reader sees the old bytes or all the new ones, whatever dies when.
 
-    Locally: a temporary file, fsync, rename, fsync of the folder. Object stores publish when the upload is completed.
+    Locally: a temporary file, fsync, rename, fsync of the folder. An object store publishes when the upload is closed,
+    even by an error of whoever makes the chunks: so it begins when they are all there.
     """
     system, base = filesystem(root)
     target = f"{base}/{relative}"
@@ -36,9 +37,18 @@ def write_atomically(root: str, relative: str, chunks: Iterable[bytes]) -> None:
             _write(temporary, chunks)
             _publish(temporary, Path(target))
         return
-    with system.open_output_stream(target) as stream:
-        for chunk in chunks:
+    with _spooled(chunks) as copy, system.open_output_stream(target) as stream:
+        while chunk := copy.read(CHUNK):
             stream.write(chunk)
+
+
+@contextmanager
+def _spooled(chunks: Iterable[bytes]) -> Generator[BinaryIO]:
+    """The chunks as one stream at its start: in memory, or on the disk where they are many."""
+    with tempfile.SpooledTemporaryFile(max_size=64 * CHUNK) as copy:
+        copy.writelines(chunks)
+        copy.seek(0)
+        yield cast("BinaryIO", copy)
 
 
 @contextmanager
@@ -85,10 +95,8 @@ class Blobs(dg.ConfigurableResource):
                 if not self._intact(counted.sha256):
                     _publish(temporary, Path(base, blob_path(counted.sha256)))
             return counted.sha256, counted.size
-        with tempfile.SpooledTemporaryFile(max_size=64 * CHUNK) as copy:
-            copy.writelines(counted)
+        with _spooled(counted) as copy:
             if not self._intact(counted.sha256):
-                copy.seek(0)
                 write_atomically(self.root, blob_path(counted.sha256), iter(lambda: copy.read(CHUNK), b""))
         return counted.sha256, counted.size
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from mlops_assets import settings
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
+    from pyarrow.fs import FileSystem, S3FileSystem
+
+S3_CONNECT_SECONDS, S3_ANSWER_SECONDS = 5, 30
 
 
 def filesystem(root: str) -> tuple[FileSystem, str]:
@@ -16,7 +22,35 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
     if "://" not in root:
         return fs.LocalFileSystem(), str(Path(root).absolute())
     system, path = fs.FileSystem.from_uri(root)
-    return system, path.rstrip("/")
+    return _patient_s3(root) if isinstance(system, fs.S3FileSystem) else system, path.rstrip("/")
+
+
+def _patient_s3(uri: str) -> S3FileSystem:
+    """The S3 of a URI that has been found to be one, which asks again where it is refused or not answered.
+
+    Before each attempt the SDK waits up to twice as long as before the last, by chance. A small object is one request instead of the three of an upload in parts.
+    """
+    from pyarrow import fs
+
+    parts = urlsplit(uri)
+    options = dict(parse_qsl(parts.query))
+    scheme, _, host = _endpoint().partition("://")
+    here = {"scheme": scheme, "endpoint_override": host.rstrip("/")} if host else {}
+    named = here | {name: options[name] for name in ("region", "scheme", "endpoint_override") if name in options}
+    if parts.username and parts.password:
+        named |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password)}
+    return fs.S3FileSystem(
+        **named,
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=settings.store_attempts()),
+        connect_timeout=S3_CONNECT_SECONDS,
+        request_timeout=S3_ANSWER_SECONDS,
+        allow_delayed_open=True,
+    )
+
+
+def _endpoint() -> str:
+    """What stands in for AWS, by the variables that every other client reads too."""
+    return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
 
 
 def blob_path(sha256: str) -> str:

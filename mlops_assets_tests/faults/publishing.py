@@ -39,10 +39,10 @@ class Publication(Value):
 class Store:
     """Bytes, rows and the record of both, the way the lifecycle keeps them, and the naive way beside it."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path | str) -> None:
         self.root = str(root)
         self.blobs, self.tables, self.records = Blobs(root=self.root), Tables(root=self.root), Records(root=self.root)
-        self.naive = root / "naive.parquet"
+        self.naive = Path(root) / "naive.parquet"
 
     def publish(self, version: int) -> None:
         """Store a version's bytes, then its rows, and point the record at them last."""
