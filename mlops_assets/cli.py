@@ -137,6 +137,23 @@ def watch() -> None:
 
 
 @app.command()
+def exporter(
+    host: Annotated[str, typer.Option("--host", "-h", help="The address that Prometheus reaches.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", help="Where it listens.")] = 9464,
+) -> None:
+    """Tell Prometheus of runs, assets, checks, drift, decisions, champions, approvals, alerts and cost."""
+    from mlops_assets.exporter import serving
+
+    console = Console(stderr=True)
+    try:
+        serving.run(host, port, lambda said: console.print(said, soft_wrap=True, highlight=False))
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        _refuse(console, "The exporter needs prometheus-client: install mlops-assets with the extra `monitoring`.")
+
+
+@app.command()
 def new(
     name: Annotated[str, typer.Argument(help="What the model is called: small letters, digits and _.")],
     sample: Annotated[Path, typer.Option("--from", help="A file like those that will be delivered.")],

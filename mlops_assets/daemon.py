@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,8 @@ def run(workspace: Path | None = None) -> None:
 
 
 def look_after(say: Callable[[str], None]) -> None:
-    """Watch the instance's daemon until stopped."""
+    """Watch the instance's daemon until stopped. A watch that waits for the database would see nothing meanwhile."""
+    os.environ[settings.DATABASE_PATIENCE.name] = "1"
     prepare()
     import dagster as dg
 

@@ -76,6 +76,11 @@ COMPUTE = Setting(
     "step that asks for one).",
     "local",
 )
+DATABASE_PATIENCE = Setting(
+    "MLOPS_DATABASE_PATIENCE_SECONDS",
+    "How long whoever connects to PostgreSQL waits for one that is away.",
+    "120",
+)
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
@@ -123,6 +128,7 @@ ALL = (
     COMPUTE,
     COMPUTE_PROVIDER,
     CHECKPOINT_SECONDS,
+    DATABASE_PATIENCE,
     DAGSTER_HOME,
     RUNBOOKS,
     ALERTS,
@@ -236,6 +242,11 @@ def stuck_after() -> timedelta:
 def checkpoint_seconds() -> float:
     """After how many seconds the state of a training is kept again."""
     return _positive(CHECKPOINT_SECONDS)
+
+
+def database_patience() -> float:
+    """For how many seconds a database is waited for that is away."""
+    return _positive(DATABASE_PATIENCE)
 
 
 def store_attempts() -> int:

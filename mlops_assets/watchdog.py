@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from mlops_assets.ml.alerts import Alert, Kind
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import ChannelError
+from mlops_assets.resources.postgresql import outages
 
 if TYPE_CHECKING:
     import dagster as dg
@@ -128,13 +129,12 @@ class Watch:
 def sight(instance: dg.DagsterInstance, watch: Watch, now: float) -> Sight:
     """Look at the instance's storage once. Where it cannot be read, nothing but that is known to have changed."""
     from dagster._core.definitions.run_request import InstigatorType
-    from sqlalchemy import exc
 
     try:
         heartbeats = instance.get_daemon_heartbeats()
         states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
         failures = _failures(instance, states)
-    except (exc.SQLAlchemyError, OSError) as error:
+    except outages() as error:
         return Sight({**watch.seen, STORAGE: Sign(None)}, [type(error).__name__])
     errors = [_cause(each) for beat in heartbeats.values() for each in beat.errors or ()]
     signs = {f"daemon {name}": Sign(beat.timestamp) for name, beat in heartbeats.items()}

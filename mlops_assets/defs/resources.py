@@ -24,6 +24,10 @@ from mlops_assets.resources.tracking import Tracking
 def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dict[str, Any]:
     """Every resource that the lifecycle needs, with its state under `home`."""
     records, keys = Records(root=home), keys_here()
+    ledger = ledger or Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger")
+    registry = Registry(
+        root=home, tracking_uri=tracking_uri, signing=keys.signing, trusted=keys.trusted, ledger=ledger.uri
+    )
     return {
         "alerts": alerts_at(home),
         "io_manager": records,
@@ -34,9 +38,9 @@ def resources(home: str, tracking_uri: str, ledger: Ledger | None = None) -> dic
         "deliveries": Deliveries(root=home),
         "reports": Reports(root=home, ui=settings.REPORTS_UI.value()),
         "tracking": Tracking(root=home, tracking_uri=tracking_uri),
-        "registry": Registry(root=home, tracking_uri=tracking_uri, signing=keys.signing, trusted=keys.trusted),
+        "registry": registry,
         "keys": keys,
-        "ledger": ledger or Ledger(uri=f"sqlite:///{home}/ledger.db", anchors=f"{home}/ledger"),
+        "ledger": ledger,
     }
 
 

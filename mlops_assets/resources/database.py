@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from mlops_assets.ml.spec import SqlSource
 from mlops_assets.ml.unpacking import UnreadableFileError
 from mlops_assets.resources.landing import UnreachableSourceError
+from mlops_assets.resources.postgresql import driven
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -27,17 +28,13 @@ class Database:
 
     def __enter__(self) -> Database:
         from sqlalchemy import create_engine
-        from sqlalchemy.engine import make_url
         from sqlalchemy.exc import SQLAlchemyError
 
         name = self._source.url_env
         if not (text := os.environ.get(name)):
             raise UnreachableSourceError(f"The environment variable {name}, the database's URL, is not set.")
         try:
-            url = make_url(text)
-            if url.drivername == "postgresql":
-                url = url.set(drivername="postgresql+psycopg2")
-            self._engine = create_engine(url)
+            self._engine = create_engine(driven(text))
         except (SQLAlchemyError, ImportError) as error:
             raise UnreachableSourceError(f"{name} names no usable database: {type(error).__name__}.") from error
         return self

@@ -19,6 +19,7 @@ from mlops_assets import settings
 from mlops_assets.ml.ledger import Anchor, Entry, Link, verify
 from mlops_assets.resources.blobs import write_atomically
 from mlops_assets.resources.kept import COLUMNS, TABLE, anchors_in
+from mlops_assets.resources.postgresql import driven, waits
 
 if TYPE_CHECKING:
     import sqlite3
@@ -186,13 +187,10 @@ class Turn:
 def _engine(uri: str) -> Engine:
     """What opens connections, none of which is kept. Text that is no text any more is read all the same, and found."""
     from sqlalchemy import NullPool, create_engine, event
-    from sqlalchemy.engine import make_url
 
-    url = make_url(uri)
-    if url.drivername == "postgresql":
-        url = url.set(drivername="postgresql+psycopg2")
+    url = driven(uri)
     if url.get_backend_name() == "postgresql":
-        return create_engine(url, poolclass=NullPool, isolation_level="READ COMMITTED")
+        return waits(create_engine(url, poolclass=NullPool, isolation_level="READ COMMITTED"))
     if "://" in (path := url.database or ""):
         raise LedgerUnavailableError(
             f"The ledger would be {uri}, but SQLite cannot live in an object store. Set {settings.LEDGER.name} to a "

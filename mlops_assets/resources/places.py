@@ -28,7 +28,8 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
 def _patient_s3(uri: str) -> S3FileSystem:
     """The S3 of a URI that has been found to be one, which asks again where it is refused or not answered.
 
-    Before each attempt the SDK waits up to twice as long as before the last, by chance. A small object is one request instead of the three of an upload in parts.
+    Before each attempt the SDK waits longer than before the last, by chance. A small object is one request instead of
+    the three of an upload in parts.
     """
     from pyarrow import fs
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,18 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Connection, Dialect, Engine
 
 FIRST_SECONDS, LONGEST_SECONDS = 0.2, 5.0
+TAKE_TURN = "SELECT pg_advisory_xact_lock(hashtext('mlops_assets'), hashtext(:name))"
 FINAL = ("authentication failed", "does not exist", "no password supplied", "no pg_hba.conf entry")
+
+
+def outages() -> tuple[type[Exception], ...]:
+    """What is raised where a database is away: Dagster's storage wraps it, where it is PostgreSQL."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    found: list[type[Exception]] = [SQLAlchemyError, OSError]
+    if loaded := sys.modules.get("dagster_postgres.utils"):
+        found.append(loaded.DagsterPostgresException)
+    return tuple(found)
 
 
 def is_postgresql(uri: str) -> bool:
@@ -64,5 +76,5 @@ def turn(uri: str, name: str, seconds: int) -> Iterator[Connection]:
     engine = waits(create_engine(driven(uri), poolclass=NullPool))
     with engine.begin() as connection:
         connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{seconds}s'")
-        connection.execute(text("SELECT pg_advisory_xact_lock(hashtext('mlops_assets'), hashtext(:name))"), {"name": name})
+        connection.execute(text(TAKE_TURN), {"name": name})
         yield connection

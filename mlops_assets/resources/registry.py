@@ -21,6 +21,7 @@ from mlops_assets.ml.spec import Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.keys import Keys, KeyUnavailableError
+from mlops_assets.resources.postgresql import is_postgresql, turn
 from mlops_assets.resources.tracking import Tracking
 
 if TYPE_CHECKING:
@@ -63,8 +64,9 @@ class Version(Value):
 class Registry(dg.ConfigurableResource):
     """Versions in the MLflow registry, with their Candidate records as blobs under `root`.
 
-    Registrations take turns by a lock under `root` (for a root on an object store: on this machine only), look again
-    once they hold it, and look once more after writing. Who is champion is decided in the ledger.
+    Registrations take turns, look again once they have theirs, and look once more after writing. The turn is a lock in
+    the `ledger` where that is PostgreSQL, which holds over machines; otherwise one under `root` (for a root on an
+    object store: on this machine only). Who is champion is decided in the ledger.
 
     With a key at `signing` a version is signed when it is registered; where `trusted` says whose signatures count, one
     that is not signed is given to nobody.
@@ -74,6 +76,7 @@ class Registry(dg.ConfigurableResource):
     tracking_uri: str
     signing: str = ""
     trusted: str = ""
+    ledger: str = ""
 
     def register(
         self, candidate: Candidate, tags: Mapping[str, str] | None = None, description: str | None = None
@@ -199,6 +202,10 @@ class Registry(dg.ConfigurableResource):
 
     @contextmanager
     def _turn(self, model: str) -> Iterator[None]:
+        if is_postgresql(self.ledger):
+            with turn(self.ledger, f"registry {model}", PATIENCE_SECONDS):
+                yield
+            return
         from filelock import FileLock
 
         folder = Path(self.root)

@@ -93,7 +93,7 @@ class Proxy(BaseHTTPRequestHandler):
                 time.sleep(faults.seconds)
             self._answer(*self._looked_up(body, wrong))
 
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve
+    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
