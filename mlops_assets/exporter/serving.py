@@ -32,7 +32,7 @@ class Clocks:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
 
-@dataclass
+@dataclass(eq=False)
 class Exporter:
     """Everything that is exported. A source that cannot be read keeps what it said, and is said to be down."""
 
