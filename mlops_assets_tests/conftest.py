@@ -12,6 +12,7 @@ from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("MLOPS_DATABASE_PATIENCE_SECONDS", "1")  # what is away in most tests is away for good
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # small fits: threads that wait for each other cost ten times the work
 
 hypothesis.settings.register_profile("any machine", deadline=None)

@@ -137,6 +137,7 @@ def installation(folder: Path) -> Iterator[Installation]:
             settings.TRACKING_URI.name: mlflow,
             settings.LEDGER.name: postgres.url("ledger"),
             "MLOPS_DAGSTER_DATABASE": postgres.url("dagster"),
+            settings.DATABASE_PATIENCE.name: settings.DATABASE_PATIENCE.default,
             "PYTHONPATH": str(ROOT),
             shop.LANDING: str(folder / "landing"),
             shop.STOPS: str(folder / "stops"),

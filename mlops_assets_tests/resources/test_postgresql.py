@@ -22,6 +22,12 @@ with turn(sys.argv[1], sys.argv[2], 60):
 """
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """As in an installation, and not as in other tests."""
+    monkeypatch.setenv(settings.DATABASE_PATIENCE.name, settings.DATABASE_PATIENCE.default)
+
+
 @pytest.fixture(scope="module")
 def server():
     """A server of this file."""
