@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from mlops_assets.ml.approvals import Verdict
     from mlops_assets.ml.spec import ModelSpec
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 MODELS = Path(__file__).parent / "defs" / "models"
+COMPUTE_WIDTH = 150
 
 
 @app.command()
@@ -396,18 +397,66 @@ def reproduce(
 @app.command()
 def check() -> None:
     """Check every declared model against what it names: contract, columns, estimator, compute profiles."""
-    from mlops_assets.components.declared import declared, faults
+    from mlops_assets import computing
+    from mlops_assets.components.declared import declared, faults, warnings
 
     console = Console()
-    found = {spec.name: faults(spec) for spec in declared()}
+    specs = declared()
+    found = {spec.name: faults(spec) for spec in specs}
+    for spec in specs:
+        for text in warnings(spec):
+            console.print(f"[yellow]{escape(spec.name)}[/yellow]: {escape(text)}", soft_wrap=True)
     for model, wrong in found.items():
         path = MODELS / model / "defs.yaml"
         for text in wrong:
             console.print(f"[red]{escape(str(path) if path.exists() else model)}[/red]: {escape(text)}", soft_wrap=True)
+    misspelt = computing.misspelt_fields()
+    for text in misspelt:
+        console.print(f"[red]compute profiles[/red]: {escape(text)}", soft_wrap=True)
     bad = sum(1 for wrong in found.values() if wrong)
     console.print(f"{len(found)} models, {bad} with faults.")
-    if bad:
+    if bad or misspelt:
         raise typer.Exit(1)
+
+
+compute = typer.Typer(
+    no_args_is_help=True, help="Show compute profiles, and the Kubernetes Jobs that are made of them."
+)
+app.add_typer(compute, name="compute")
+AtProvider = Annotated[
+    str | None, typer.Option("--provider", help="generic, eks, gke or aks; COMPUTE_PROVIDER otherwise.")
+]
+
+
+@compute.command("list")
+def list_profiles() -> None:
+    """List every profile, as this deployment has it."""
+    from mlops_assets import computing
+
+    console = Console(width=max(Console().width, COMPUTE_WIDTH))
+    try:
+        console.print(computing.table())
+    except computing.REFUSALS as error:
+        _refuse(console, error)
+
+
+@compute.command("show")
+def show_profile(profile: Annotated[str, typer.Argument(help="A profile.")], provider: AtProvider = None) -> None:
+    """Print the Job of a step with a profile, as dagster-k8s makes it, and the layer that each field comes from."""
+    from mlops_assets import computing
+
+    _print_lines(lambda: computing.shown(profile, provider), computing.REFUSALS)
+
+
+@compute.command("explain")
+def explain_step(
+    asset: Annotated[str, typer.Argument(help="An asset, as <model>/<asset>.")], provider: AtProvider = None
+) -> None:
+    """Print the Job of the step that makes an asset, its profile and where that is declared."""
+    from mlops_assets import computing
+    from mlops_assets.components.declared import declared
+
+    _print_lines(lambda: computing.explained(asset, declared(), provider), computing.REFUSALS)
 
 
 @app.command()
@@ -468,6 +517,14 @@ def backtest(
     console.print(backtesting.table(compared))
     for line in backtesting.told(compared, reports):
         console.print(escape(line), soft_wrap=True)
+
+
+def _print_lines(lines: Callable[[], Iterable[str]], refusals: tuple[type[Exception], ...]) -> None:
+    try:
+        for line in lines():
+            typer.echo(line)
+    except refusals as error:
+        _refuse(Console(stderr=True), error)
 
 
 def _answer(model: str, version: int, kind: Verdict, reason: str, sign: bool) -> None:

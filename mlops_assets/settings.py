@@ -81,6 +81,16 @@ DATABASE_PATIENCE = Setting(
     "How long whoever connects to PostgreSQL waits for one that is away.",
     "120",
 )
+COMPUTE_PROFILES = Setting(
+    "MLOPS_COMPUTE_PROFILES",
+    "A file of this deployment's own compute profiles, laid over the shipped ones field by field.",
+    "",
+)
+CONTAINER_CONTEXT = Setting(
+    "DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT",
+    "What this code location gives every pod, as JSON: Dagster's chart sets it, `compute show` and `explain` read it.",
+    "",
+)
 DAGSTER_HOME = Setting(
     "DAGSTER_HOME", "Where Dagster keeps its configuration and history: a local folder.", "$MLOPS_HOME/dagster"
 )
@@ -129,6 +139,8 @@ ALL = (
     COMPUTE_PROVIDER,
     CHECKPOINT_SECONDS,
     DATABASE_PATIENCE,
+    COMPUTE_PROFILES,
+    CONTAINER_CONTEXT,
     DAGSTER_HOME,
     RUNBOOKS,
     ALERTS,
@@ -227,6 +239,11 @@ def signing_key() -> str:
 def trusted_keys() -> str:
     """The path of the file or folder that says whose signatures count; empty where none need be signed."""
     return _path(TRUSTED_KEYS)
+
+
+def compute_profiles() -> str:
+    """The path of this deployment's own compute profiles; empty where it has none."""
+    return _path(COMPUTE_PROFILES)
 
 
 def alerts_again() -> timedelta:

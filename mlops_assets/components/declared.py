@@ -38,6 +38,31 @@ def faults(spec: ModelSpec) -> list[str]:
     return [fault for look in looks for fault in look(spec)]
 
 
+def warnings(spec: ModelSpec) -> list[str]:
+    """What may be meant and is costly, each beginning with the field."""
+    return list(_starts_anew(spec))
+
+
+def _starts_anew(spec: ModelSpec) -> Iterator[str]:
+    """Only an estimator that keeps checkpoints goes on where a spot node was taken back."""
+    from mlops_assets.compute import profiles
+    from mlops_assets.compute.profile import SPOT
+    from mlops_assets.ml.features import FeatureError, estimator_class
+
+    name = spec.compute.get("training")
+    if name not in profiles.names() or SPOT not in profiles.named(name).capacity:
+        return
+    try:
+        resumes = getattr(estimator_class(spec.estimator.path), "resumes", False)
+    except FeatureError:
+        return  # the pipeline's own fault says so
+    if not resumes:
+        yield (
+            f"compute.training: {spec.estimator.path} keeps no checkpoints, so on the spot nodes of {name} each "
+            "preemption starts its training anew."
+        )
+
+
 def _contract_faults(spec: ModelSpec) -> Iterator[str]:
     import pandera.pandas as pandera
 

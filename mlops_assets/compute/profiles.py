@@ -1,4 +1,4 @@
-"""Compute profiles: read from profiles.yaml, checked, and rendered to the op tags that dagster-k8s reads.
+"""The catalog of compute profiles: read from files, checked as a whole, and rendered to tags for dagster-k8s.
 
 Rendered here rather than by dagster-k8s, whose import of the Kubernetes client every process would pay for.
 """
@@ -6,163 +6,159 @@ Rendered here rather than by dagster-k8s, whose import of the Kubernetes client 
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Any
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, ValidationError
 
 from mlops_assets import settings
+from mlops_assets.compute import rules
+from mlops_assets.compute.documents import Document, Where, read
+from mlops_assets.compute.layering import Layer, as_job, in_part, lay, unknown
+from mlops_assets.compute.profile import PROVIDERS, SPOT, Profile, Provider
 from mlops_assets.ml.spec import Stage, Value
 
-Provider = Literal["generic", "eks", "gke", "aks"]
-Cpu = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*m?$")]
-Bytes = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*[KMGT]i$")]
-Duration = Annotated[str, StringConstraints(pattern=r"^[1-9]\d*[smhd]$")]
-PROVIDERS: tuple[Provider, ...] = get_args(Provider)
-LABEL = "mlops/compute-profile"
 CONFIG, COMPUTE = "dagster-k8s/config", "mlops/compute"
 ACCELERATED: tuple[Stage, ...] = ("training", "evaluation")
-MOST_RETRIES = 10
-BYTES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-class Accelerator(Value):
-    """Whole devices of one kind: Kubernetes gives no half of one."""
-
-    resource: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.-]*\.[a-z]+/[A-Za-z0-9._-]+$")]
-    count: int = Field(ge=1)
-
-    @model_validator(mode="after")
-    def _a_shared_device_is_asked_for_once(self) -> Self:
-        if self.resource.endswith(".shared") and self.count != 1:
-            raise ValueError(f"{self.resource}: two shares of a device are no more than one; count must be 1.")
-        return self
-
-
-class Profile(Value):
-    """What one step asks of a cluster. `shm` is memory mounted at /dev/shm, and counts as the step's memory.
-
-    `next_up` is the profile to try after this one ran out of memory, and is not inherited through `extends`.
-    """
-
-    cpu: Cpu
-    memory: Bytes
-    max_runtime: Duration
-    accelerator: Accelerator | None = None
-    shm: Bytes | None = None
-    grace_seconds: int | None = Field(default=None, ge=1)
-    capacity: tuple[str, ...] = ()
-    pool: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_/-]*$")] | None = None
-    retries: int = Field(default=0, ge=0, le=MOST_RETRIES)
-    next_up: str | None = None
-    in_run_pod: bool = False
-
-    @model_validator(mode="after")
-    def _shm_leaves_room(self) -> Self:
-        if self.shm is not None and 2 * _bytes(self.shm) > _bytes(self.memory):
-            raise ValueError(f"shm ({self.shm}) must not exceed half of memory ({self.memory}), of which it is a part.")
-        return self
-
-    @model_validator(mode="after")
-    def _the_run_pod_has_no_accelerator(self) -> Self:
-        if self.accelerator and self.in_run_pod:
-            raise ValueError("in_run_pod cannot be: run pods have no accelerator.")
-        return self
-
-    @model_validator(mode="after")
-    def _an_accelerator_is_shared_out_by_a_pool(self) -> Self:
-        if self.accelerator and self.pool is None:
-            raise ValueError("an accelerator needs a pool, so that steps wait for it before their pods do.")
-        return self
-
-    def smaller_than(self, other: Profile) -> bool:
-        """Whether `other` has more memory, no less of anything else, and an accelerator only where this one has."""
-        mine, theirs = (profile.accelerator.count if profile.accelerator else 0 for profile in (self, other))
-        return (
-            _bytes(self.memory) < _bytes(other.memory)
-            and cores(self.cpu) <= cores(other.cpu)
-            and mine <= theirs
-            and bool(mine) == bool(theirs)
-        )
+SPOT_NOTICE: dict[Provider, int] = {"generic": 30, "eks": 120, "gke": 30, "aks": 30}
+"""Seconds between a provider's word that it takes a spot node back, and its doing so."""
+SHIPPED = Path(__file__).with_name("profiles.yaml")
 
 
 class Catalog(Value):
     """Every profile, what stands under all of them, and what their capacities mean at each provider."""
 
     profiles: dict[str, Profile]
-    common: dict[str, Any]
-    capacity: dict[str, dict[Provider, dict[str, Any]]]
+    common: dict[str, Any] = Field(default={})
+    capacity: dict[str, dict[Provider, dict[str, Any]]] = Field(default={})
 
-    @model_validator(mode="before")
-    @classmethod
-    def _extend(cls, data: dict[str, Any]) -> dict[str, Any]:
-        """Fill a profile that `extends` another with what it leaves unsaid."""
-        profiles = {name: dict(fields) for name, fields in data["profiles"].items()}
-        for name, fields in profiles.items():
-            if base := fields.pop("extends", None):
-                profiles[name] = {**profiles[base], "next_up": None, **fields}
-        return {**data, "profiles": profiles}
-
-    @model_validator(mode="after")
-    def _capacity_is_known_everywhere(self) -> Self:
-        for name, profile in self.profiles.items():
-            for capacity in profile.capacity:
-                missing = [provider for provider in PROVIDERS if provider not in self.capacity.get(capacity, {})]
-                if missing:
-                    raise ValueError(f"profile {name}: capacity {capacity!r} says nothing for {', '.join(missing)}.")
-        return self
-
-    @model_validator(mode="after")
-    def _next_up_is_bigger(self) -> Self:
-        """Each step up has more memory, so that no chain of them comes round again."""
-        for name, profile in self.profiles.items():
-            if profile.next_up is None:
-                continue
-            if profile.next_up not in self.profiles:
-                raise ValueError(
-                    f"profile {name}: next_up {profile.next_up!r} is no profile. Allowed: {', '.join(self.profiles)}."
-                )
-            if not profile.smaller_than(self.profiles[profile.next_up]):
-                raise ValueError(
-                    f"profile {name}: next_up {profile.next_up!r} must have more memory, no less CPU and no fewer "
-                    "accelerators, and an accelerator only where this profile has one."
-                )
-        return self
+    def layers(self, name: str, provider: Provider) -> list[Layer]:
+        """The parts of a profile's Job, each over those before it."""
+        profile = self.profiles[name]
+        meant = [
+            Layer(f"capacity {each} at {provider}", {"pod_spec_config": self.capacity[each][provider]})
+            for each in profile.capacity
+        ]
+        return [Layer("common", self.common), *meant, Layer(f"profile {name}", profile.asks(name, provider))]
 
     def render(self, name: str, provider: Provider) -> dict[str, Any]:
         """The profile as the value of the op tag `dagster-k8s/config`."""
-        profile = self.profiles[name]
-        fixed = {"memory": profile.memory}
-        if profile.accelerator:
-            fixed[profile.accelerator.resource] = str(profile.accelerator.count)
-        container: dict[str, Any] = {"resources": {"requests": {"cpu": profile.cpu, **fixed}, "limits": fixed}}
-        pod: dict[str, Any] = {}
-        if profile.shm:
-            container["volume_mounts"] = [{"name": "dshm", "mount_path": "/dev/shm"}]  # noqa: S108
-            pod["volumes"] = [{"name": "dshm", "empty_dir": {"medium": "Memory", "size_limit": profile.shm}}]
-        if profile.grace_seconds:
-            pod["termination_grace_period_seconds"] = profile.grace_seconds
-        label = {"labels": {LABEL: name}}
-        rendered: dict[str, Any] = {
-            "container_config": container,
-            "pod_spec_config": pod,
-            "job_spec_config": {"active_deadline_seconds": _seconds(profile.max_runtime)},
-            "pod_template_spec_metadata": label,
-            "job_metadata": label,
-        }
-        for layer in (self.common, *({"pod_spec_config": self.capacity[c][provider]} for c in profile.capacity)):
-            rendered = _merged(rendered, layer)
-        return copy.deepcopy(rendered)
+        return copy.deepcopy(lay(self.layers(name, provider)).config)
+
+    def faults(self, here: Provider) -> Iterator[tuple[Where, str]]:
+        """What is wrong between the parts of the catalog, and what Kubernetes would refuse, each with its field."""
+        yield from ((("common", *where), reason) for where, reason in unknown(self.common))
+        sound = True
+        for fault in (*self._capacity_faults(), *self._next_up_faults(), *self._spot_faults(here)):
+            sound = False
+            yield fault
+        if sound:
+            told: dict[tuple[Where, str], str] = {}
+            for name, provider in itertools.product(self.profiles, PROVIDERS):
+                for fault in self._job_faults(name, provider):
+                    told.setdefault(fault, f"(profile {name} at {provider})")
+            yield from ((where, f"{reason} {context}") for (where, reason), context in told.items())
+
+    def _capacity_faults(self) -> Iterator[tuple[Where, str]]:
+        for name, meant in self.capacity.items():
+            for provider, part in meant.items():
+                for where, reason in unknown({"pod_spec_config": part}):
+                    yield ("capacity", name, provider, *where[1:]), reason
+        for name, profile in self.profiles.items():
+            for capacity in profile.capacity:
+                at: Where = ("profiles", name, "capacity")
+                if capacity not in self.capacity:
+                    yield at, f"{capacity!r} is no capacity. Allowed: {', '.join(self.capacity) or 'none'}."
+                elif missing := [provider for provider in PROVIDERS if provider not in self.capacity[capacity]]:
+                    yield at, f"capacity {capacity!r} says nothing for {', '.join(missing)}."
+
+    def _next_up_faults(self) -> Iterator[tuple[Where, str]]:
+        """Each step up has more memory, so that no chain of them comes round again."""
+        for name, profile in self.profiles.items():
+            at: Where = ("profiles", name, "next_up")
+            if profile.next_up is None:
+                continue
+            if profile.next_up not in self.profiles:
+                yield at, f"{profile.next_up!r} is no profile. Allowed: {', '.join(self.profiles)}."
+            elif not profile.smaller_than(self.profiles[profile.next_up]):
+                yield (
+                    at,
+                    f"{profile.next_up!r} must have more memory, no less CPU and no fewer accelerators, and an "
+                    f"accelerator only where {name!r} has one.",
+                )
+
+    def _spot_faults(self, here: Provider) -> Iterator[tuple[Where, str]]:
+        for name, profile in self.profiles.items():
+            if SPOT in profile.capacity and (profile.grace_seconds or 0) > SPOT_NOTICE[here]:
+                reason = f"{here} takes a spot node back {SPOT_NOTICE[here]} seconds after saying so."
+                yield ("profiles", name, "grace_seconds"), f"{profile.grace_seconds} is too long: {reason}"
+
+    def _job_faults(self, name: str, provider: Provider) -> Iterator[tuple[Where, str]]:
+        laid = lay(self.layers(name, provider))
+        job = as_job(laid.config)
+        for fault in (*rules.kubernetes(job), *rules.ours(job)):
+            path = in_part(fault.path)
+            inside = (origin for leaf, origin in laid.origins.items() if leaf[: len(path)] == path)
+            around = (laid.origins[path[:end]] for end in range(len(path), 0, -1) if path[:end] in laid.origins)
+            layer, where = next(around, None) or next(inside, (f"profile {name}", path))
+            yield _in_document(layer, where), fault.reason
+
+
+def _in_document(layer: str, where: Where) -> Where:
+    """The field of the catalog that a field of a layer comes from."""
+    kind, *words = layer.split()
+    if kind == "capacity":
+        return ("capacity", words[0], words[2], *where[1:])
+    return ("common", *where) if kind == "common" else ("profiles", words[0])
+
+
+def catalog_of(document: Document, here: Provider) -> Catalog:
+    """The catalog that a document says. What is wrong with it is told at once, each with file, line and field."""
+    try:
+        catalog = Catalog.model_validate(_extended(document))
+    except ValidationError as error:
+        faults = ((each["loc"], each["msg"].removeprefix("Value error, ")) for each in error.errors())
+        raise document.refuse(faults) from None
+    if faults := list(catalog.faults(here)):
+        raise document.refuse(faults)
+    return catalog
+
+
+def _extended(document: Document) -> Any:
+    """The data, with each profile that `extends` another filled with what it leaves unsaid."""
+    if not isinstance(document.data, dict) or not isinstance(document.data.get("profiles"), dict):
+        raise document.refuse([(("profiles",), "must hold profiles by their names.")])
+    given: dict[str, Any] = document.data["profiles"]
+    return {**document.data, "profiles": {name: _filled(document, given, name, ()) for name in given}}
+
+
+def _filled(document: Document, given: dict[str, Any], name: str, below: tuple[str, ...]) -> Any:
+    fields, at = given[name], ("profiles", name)
+    if not isinstance(fields, dict):
+        raise document.refuse([(at, "must hold fields, such as cpu and memory.")])
+    fields = dict(fields)
+    base = fields.pop("extends", None)
+    if base is None:
+        return fields
+    if base in (*below, name):
+        raise document.refuse([((*at, "extends"), f"comes round again: {' -> '.join((*below, name, base))}.")])
+    if base not in given:
+        raise document.refuse([((*at, "extends"), f"{base!r} is no profile. Allowed: {', '.join(given)}.")])
+    return {**_filled(document, given, base, (*below, name)), "next_up": None, **fields}
+
+
+def catalog() -> Catalog:
+    """Every profile that a declaration may name: the shipped ones, and over them those of MLOPS_COMPUTE_PROFILES."""
+    return _read(settings.compute_profiles(), provider_here())
 
 
 @cache
-def catalog() -> Catalog:
-    """Every profile that a declaration may name."""
-    import yaml
-
-    return Catalog.model_validate(yaml.safe_load(Path(__file__).with_name("profiles.yaml").read_text()))
+def _read(own: str, here: Provider) -> Catalog:
+    shipped = read(SHIPPED)
+    return catalog_of(shipped.under(read(Path(own))) if own else shipped, here)
 
 
 def names() -> tuple[str, ...]:
@@ -218,23 +214,3 @@ def next_up(profile: str) -> str | None:
 def fits_run_pod(profile: str) -> bool:
     """Whether a step of this profile runs in the run's own pod, without a Job of its own."""
     return named(profile).in_run_pod
-
-
-def cores(cpu: str) -> float:
-    """How many cores a quantity of CPU is."""
-    return int(cpu[:-1]) / 1000 if cpu.endswith("m") else float(cpu)
-
-
-def _merged(under: Any, over: Any) -> Any:
-    """Dictionaries merged, lists joined, anything else replaced: as dagster-k8s merges its own layers."""
-    if isinstance(under, dict) and isinstance(over, dict):
-        return {**under, **{key: _merged(under[key], over[key]) if key in under else over[key] for key in over}}
-    return under + over if isinstance(under, list) and isinstance(over, list) else over
-
-
-def _bytes(quantity: str) -> int:
-    return int(quantity[:-2]) * BYTES[quantity[-2]]
-
-
-def _seconds(duration: str) -> int:
-    return int(duration[:-1]) * SECONDS[duration[-1]]

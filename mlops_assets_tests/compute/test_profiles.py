@@ -9,10 +9,19 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_assets.compute import names, op_tags
-from mlops_assets.compute.profiles import PROVIDERS, Accelerator, Catalog, Profile, catalog, cores, devices
+from mlops_assets.compute.documents import Document, DocumentError
+from mlops_assets.compute.profile import PROVIDERS, Accelerator, Profile, cores
+from mlops_assets.compute.profiles import catalog, catalog_of, devices
 
 SMALL = {"cpu": "1", "memory": "8Gi", "max_runtime": "1h"}
 HOLDS_A_GPU = {"accelerator": {"resource": "nvidia.com/gpu", "count": 1}, "pool": "gpu"}
+
+
+COMMON = {"job_spec_config": {"backoff_limit": 0, "ttl_seconds_after_finished": 86400}}
+
+
+def built(**sections):
+    return catalog_of(Document({"common": COMMON, **sections}), "generic")
 
 
 def job(profile: str):
@@ -138,15 +147,15 @@ def test_quantities_have_one_spelling(field, value):
 def test_a_capacity_has_to_mean_something_at_every_provider():
     everywhere = {"gpu": {provider: {} for provider in PROVIDERS}}
     profiles = {"one": {**SMALL, "capacity": ["gpu"]}}
-    Catalog(profiles=profiles, common={}, capacity=everywhere)
+    built(profiles=profiles, capacity=everywhere)
     del everywhere["gpu"]["aks"]
-    with pytest.raises(ValidationError, match="profile one: capacity 'gpu' says nothing for aks"):
-        Catalog(profiles=profiles, common={}, capacity=everywhere)
+    with pytest.raises(DocumentError, match=r"profiles\.one\.capacity: capacity 'gpu' says nothing for aks"):
+        built(profiles=profiles, capacity=everywhere)
 
 
 def test_a_profile_that_extends_another_keeps_what_it_leaves_unsaid():
-    catalog = Catalog(profiles={"base": SMALL, "more": {"extends": "base", "cpu": "2"}}, common={}, capacity={})
-    assert catalog.profiles["more"] == Profile(**{**SMALL, "cpu": "2"})
+    made = built(profiles={"base": SMALL, "more": {"extends": "base", "cpu": "2"}})
+    assert made.profiles["more"] == Profile(**{**SMALL, "cpu": "2"})
 
 
 def test_rendering_imports_no_kubernetes_client():
@@ -158,31 +167,27 @@ def test_rendering_imports_no_kubernetes_client():
 
 
 def layered(**profiles):
-    return Catalog(
-        profiles={"base": {**SMALL, "next_up": "top"}, "top": {**SMALL, "memory": "16Gi"}, **profiles},
-        common={},
-        capacity={},
-    )
+    return built(profiles={"base": {**SMALL, "next_up": "top"}, "top": {**SMALL, "memory": "16Gi"}, **profiles})
 
 
 def test_the_next_profile_up_is_one_with_more_memory_and_no_less_of_anything_else():
     assert layered().profiles["base"].next_up == "top"
     for wrong, reason in {
-        "nothing": r"profile base: next_up 'nothing' is no profile\. Allowed: base, top\.",
+        "nothing": r"profiles.base.next_up: 'nothing' is no profile\. Allowed: base, top\.",
         "base": "must have more memory",
     }.items():
-        with pytest.raises(ValidationError, match=reason):
+        with pytest.raises(DocumentError, match=reason):
             layered(base={**SMALL, "next_up": wrong})
 
 
 @pytest.mark.parametrize("less", [{"memory": "8Gi"}, {"cpu": "999m"}, HOLDS_A_GPU])
 def test_a_next_profile_that_is_not_bigger_in_everything_is_refused(less):
-    with pytest.raises(ValidationError, match="profile base: next_up 'top' must have more memory, no less CPU"):
+    with pytest.raises(DocumentError, match=r"profiles\.base\.next_up: 'top' must have more memory, no less CPU"):
         layered(top={**SMALL, "memory": "16Gi", **less})
 
 
 def test_steps_up_never_come_round_again():
-    with pytest.raises(ValidationError, match="profile top: next_up 'base' must have more memory"):
+    with pytest.raises(DocumentError, match=r"profiles\.top\.next_up: 'base' must have more memory"):
         layered(top={**SMALL, "memory": "16Gi", "next_up": "base"})
 
 
