@@ -88,6 +88,12 @@ class Attempt:
         message = f'Execution of step "{self.step}" failed: {sentence}'
         DagsterEvent.step_failure_event(self.in_plan, StepFailureData(error, failure), message)
 
+    def explain(self, found: Diagnosis, *, again: bool) -> None:
+        """Say why an attempt was interrupted that told its own end, and could not know the cause."""
+        sentence = f"{found.sentence}."
+        self._tag(found, sentence, again=again)
+        DagsterEvent.engine_event(self.in_plan, sentence, EngineEventData(metadata=_metadata(found)))
+
     def _wait(self, found: Diagnosis, climb_to: str | None, *, anyway: bool) -> float | None:
         """Seconds until the next try; None where there is none."""
         policy = self.in_plan.op_retry_policy

@@ -150,6 +150,13 @@ def diagnose(job: V1Job, pods: Sequence[V1Pod], events: Sequence[CoreV1Event] = 
     return _without_pod(job, pods, events)
 
 
+def interruption(pods: Sequence[V1Pod]) -> Diagnosis | None:
+    """Why Kubernetes ends, or ended, the newest pod before its time; None where it says nothing of that."""
+    pod = newest(pods)
+    found = _lost(pod) or _disrupted(pod) if pod is not None else None
+    return _placed(found, pod) if found is not None else None
+
+
 def newest(pods: Iterable[V1Pod]) -> V1Pod | None:
     """The pod that was made last: Kubernetes may have replaced an earlier one."""
     return max(pods, key=lambda pod: pod.metadata.creation_timestamp or EPOCH, default=None)

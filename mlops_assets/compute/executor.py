@@ -74,7 +74,9 @@ class KubernetesExecutor(Executor):
         """
         self._handler.begin(plan_context)
         try:
-            yield from self._inner.execute(plan_context, execution_plan)
+            for event in self._inner.execute(plan_context, execution_plan):
+                yield event
+                self._handler.explain(event)
         except DagsterExecutionInterruptedError:
             if is_cancelled(plan_context.instance, plan_context.run_id):
                 self._handler.end_all()

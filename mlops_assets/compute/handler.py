@@ -9,13 +9,14 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.events import DagsterEvent, EngineEventData
 from dagster._core.executor.step_delegating import CheckStepHealthResult, StepHandler, StepHandlerContext
 from dagster_k8s.job import get_job_name_from_run_id
 
 from mlops_assets.compute import borrowed, profiles
 from mlops_assets.compute.attempts import CLIMBED, Attempt
-from mlops_assets.compute.diagnosis import Diagnosis, ended, pending_since, stuck
+from mlops_assets.compute.diagnosis import Diagnosis, ended, interruption, pending_since, stuck
 from mlops_assets.compute.run_pod import RunPod
 from mlops_assets.compute.watching import API_ERRORS, Cluster, Job, Seen, exists_already, refusal, said
 
@@ -162,6 +163,18 @@ class ExplainingStepHandler(StepHandler):
         except API_ERRORS as error:
             yield _note(attempt, f"Its Job could not be deleted ({said(error)}): it ends by its own time limit.")
 
+    def explain(self, event: DagsterEvent) -> None:
+        """Say why a step's process was interrupted that could still say so, but not why."""
+        attempts = [watch.attempt for (step, _), watch in self._watches.items() if step == event.step_key]
+        if not attempts or not _is_interruption(event) or self._is_small(attempts[-1]):
+            return
+        try:
+            seen = self._cluster.look(borrowed.job_of(self._inner, attempts[-1].context))
+        except API_ERRORS:
+            return
+        if (found := interruption(seen.pods)) is not None:
+            attempts[-1].explain(found, again=event.is_step_up_for_retry)
+
     def end_all(self) -> None:
         """Delete the Job of every attempt that is under way."""
         for watch in self._watches.values():
@@ -288,6 +301,19 @@ class ExplainingStepHandler(StepHandler):
             return self._cluster.look(Job(name, namespace)).diagnosis()
         except API_ERRORS as error:
             return Diagnosis("unknown", f"Kubernetes' API did not say why: {said(error)}")
+
+
+def _is_interruption(event: DagsterEvent) -> bool:
+    """Whether a step ended, for now or for good, because its process was asked to end."""
+    if not (event.is_step_failure or event.is_step_up_for_retry):
+        return False
+    data = event.step_failure_data if event.is_step_failure else event.step_retry_data
+    error = data.error
+    while error is not None:
+        if error.cls_name == DagsterExecutionInterruptedError.__name__:
+            return True
+        error = error.cause
+    return False
 
 
 def _refused(words: str, profile: str | None) -> Diagnosis:

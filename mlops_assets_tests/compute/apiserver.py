@@ -61,6 +61,13 @@ def ago(seconds: float) -> str:
 
 def work(api: Api, job: Manifest) -> None:
     """The pod does its step, which has one output, and says so in the event log. It never logs: see `run_pod.py`."""
+    output = StepOutputData(StepOutputHandle(job["metadata"]["labels"]["dagster/op"], "result"))
+    tell(job, (dg.DagsterEventType.STEP_OUTPUT, output), (dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(1.0)))
+    job["status"] = COMPLETE
+
+
+def tell(job: Manifest, *told: tuple[dg.DagsterEventType, Any]) -> None:
+    """Write to the event log that the Job's step began, and what else its process tells."""
     container = job["spec"]["template"]["spec"]["containers"][0]
     env = {each["name"]: each.get("value", "") for each in container["env"]}
     packed = zlib.decompress(base64.b64decode(env["DAGSTER_COMPRESSED_EXECUTE_STEP_ARGS"])).decode()
@@ -68,16 +75,10 @@ def work(api: Api, job: Manifest) -> None:
     (step,) = args.step_keys_to_execute
     attempt = args.known_state.get_retry_state().get_attempt_count(step)
     start = dg.DagsterEventType.STEP_RESTARTED if attempt else dg.DagsterEventType.STEP_START
-    output = StepOutputData(StepOutputHandle(step, "result"))
     with dg.DagsterInstance.from_ref(args.instance_ref) as instance:
-        for kind, data in (
-            (start, None),
-            (dg.DagsterEventType.STEP_OUTPUT, output),
-            (dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(1.0)),
-        ):
+        for kind, data in ((start, None), *told):
             event = dg.DagsterEvent(kind.value, job_name="job", step_key=step, event_specific_data=data)
             instance.report_dagster_event(event, args.run_id)
-    job["status"] = COMPLETE
 
 
 def pod(job: Manifest, status: Manifest, **spec: Any) -> Manifest:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlops_assets_tests.compute.apiserver import COMPLETE, Api, Manifest, Script, pod
+import dagster as dg
+from dagster._core.execution.plan.objects import StepFailureData, StepRetryData
+from dagster._utils.error import SerializableErrorInfo
+
+from mlops_assets_tests.compute.apiserver import COMPLETE, Api, Manifest, Script, pod, tell
 
 FAILED = {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}], "failed": 1}
 
@@ -55,6 +59,21 @@ PREEMPTED = dies(
     },
 )
 REPLACED = dies(COMPLETE, {"phase": "Succeeded"})
+
+
+def interrupted(again: bool) -> Script:
+    """The step's process is asked to end, and has the time to say so."""
+    error = SerializableErrorInfo("Execution was interrupted", [], "DagsterExecutionInterruptedError")
+    failure = (dg.DagsterEventType.STEP_FAILURE, StepFailureData(error, None))
+    retry = (dg.DagsterEventType.STEP_UP_FOR_RETRY, StepRetryData(error))
+
+    def play(api: Api, job: Manifest) -> None:
+        PREEMPTED(api, job)
+        tell(job, retry if again else failure)
+
+    return play
+
+
 NO_ROOM = {
     "conditions": [
         {

@@ -16,7 +16,16 @@ from mlops_assets.compute.executor import kubernetes_executor
 from mlops_assets.compute.profiles import op_tags
 from mlops_assets_tests import homes
 from mlops_assets_tests.compute.apiserver import Api, ago, pod, serving, work
-from mlops_assets_tests.compute.scripts import NO_ROOM, OOM, PREEMPTED, REPLACED, refused, terminated, waits
+from mlops_assets_tests.compute.scripts import (
+    NO_ROOM,
+    OOM,
+    PREEMPTED,
+    REPLACED,
+    interrupted,
+    refused,
+    terminated,
+    waits,
+)
 
 STORAGE = {"module": "mlops_assets.sqlite_storage", "class": "SqliteStorage"}
 QUICK = {"check_interval_seconds": 0, "job_image": "mlops-assets:1"}
@@ -396,3 +405,16 @@ def test_a_small_step_that_had_not_begun_when_its_runs_pod_died_is_simply_run(ap
     instance.report_dagster_event(dg.DagsterEvent("PIPELINE_START", job_name="small"), run.run_id)
     list(execute_run_iterator(dg.reconstructable(small), instance.get_run_by_id(run.run_id), instance, True))
     assert kinds(instance, run.run_id, "apart") == ["STEP_START", "STEP_SUCCESS"]
+
+
+@pytest.mark.parametrize(
+    ("again", "mark"), [(True, "mlops/step_retried/twice"), (False, "mlops/step_failure/elsewhere")]
+)
+def test_a_step_that_could_still_say_that_it_was_interrupted_is_told_why(again, mark, api, instance):
+    step, job = ("twice", patient) if again else ("elsewhere", chain)
+    api.scripts[step] = [interrupted(again)]
+    with run(instance, job) as result:
+        assert result.success is again
+    assert instance.get_run_by_id(result.run_id).tags[mark].startswith("preempted")
+    told = [log.message for log in instance.all_logs(result.run_id)]
+    assert any(text.startswith("preempted: the scheduler gave its place to a pod of higher priority") for text in told)

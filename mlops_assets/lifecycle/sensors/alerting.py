@@ -13,7 +13,8 @@ from dagster._core.scheduler.instigation import InstigatorType, SensorInstigator
 from pydantic import Field, ValidationError
 
 from mlops_assets import settings
-from mlops_assets.lifecycle.common import GOING_ON, RAW, Clock, utc_now
+from mlops_assets.compute.diagnosis import FAILURE
+from mlops_assets.lifecycle.common import GOING_ON, MODEL, RAW, Clock, utc_now
 from mlops_assets.lifecycle.labels import RAW_LABELS
 from mlops_assets.lifecycle.sensors.ended import EndedRun
 from mlops_assets.lifecycle.sensors.new_labels import Memories as LabelMemories
@@ -188,10 +189,22 @@ def _given_up(
             found.append(("trained_model", None, GivenUp(version=training.decision, reason=training.given_up)))
         for asset, partition, each in found:
             if each.reason != CANCELLED:
-                yield _giving_up(dg.AssetKey([model, asset]), partition, each, alerts, now)
+                key, cause = dg.AssetKey([model, asset]), _death(instance, model, partition)
+                yield _giving_up(key, partition, each, cause, alerts, now)
 
 
-def _giving_up(asset: dg.AssetKey, partition: str | None, given_up: GivenUp, alerts: Alerts, now: datetime) -> Alert:
+def _death(instance: dg.DagsterInstance, model: str, partition: str | None) -> str:
+    """Why the newest failed run of a partition failed, where a pod died; the last try was of that partition alone."""
+    tags = {MODEL: model} | ({"dagster/partition": partition} if partition else {})
+    failed = dg.RunsFilter(tags=tags, statuses=[dg.DagsterRunStatus.FAILURE])
+    found = {name: text for run in instance.get_runs(failed, limit=1) for name, text in run.tags.items()}
+    steps = sorted(name for name in found if name.startswith(f"{FAILURE}/{model}__"))
+    return f" The last one: {found[steps[0]]}" if steps else ""
+
+
+def _giving_up(
+    asset: dg.AssetKey, partition: str | None, given_up: GivenUp, cause: str, alerts: Alerts, now: datetime
+) -> Alert:
     model, name = asset.path
     what = f"{name} of {partition}" if partition else name
     return Alert(
@@ -199,8 +212,8 @@ def _giving_up(asset: dg.AssetKey, partition: str | None, given_up: GivenUp, ale
         model=model,
         partition=partition,
         about=f"{what} {given_up.version}",
-        sentence=f"{model}/{what} is not asked for any more: {given_up.reason}. See to the cause, then materialize it"
-        + (", or have it delivered again." if partition else "."),
+        sentence=f"{model}/{what} is not asked for any more: {given_up.reason}.{cause} See to the cause, then "
+        "materialize it" + (", or have it delivered again." if partition else "."),
         link=alerts.asset_url(asset, partition),
         raised=now,
     )

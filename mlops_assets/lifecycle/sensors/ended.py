@@ -12,6 +12,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetC
 from dagster._core.definitions.partitions.context import partition_loading_context
 from dagster._core.events import DagsterEvent, RunFailureReason
 
+from mlops_assets.compute.diagnosis import FAILURE
 from mlops_assets.lifecycle.common import VALIDATED, WILL_RETRY, partitions_definition
 from mlops_assets.lifecycle.endings import CHECK_FAILED, REQUEST, ending_of
 from mlops_assets.ml.alerts import Alert, Kind, name_of
@@ -219,7 +220,12 @@ class EndedRun:
             return [(None, Finding(None, self._outside_its_steps()))]
         checked = {event.step_key for event in self.events if _blocked(event)}
         told = [event for event in failures if not _by_check(event) and event.step_key not in checked]
-        return [(told[0].step_key, finding) for finding in _of_step(told[0])] if told else []
+        if not told:
+            return []
+        step = told[0].step_key
+        death = self.run.tags.get(f"{FAILURE}/{step}")
+        found = _of_step(told[0]) if death is None else [Finding(None, f"{_asset_of(step)} failed: {death}")]
+        return [(step, finding) for finding in found]
 
     def _cancelled_by_a_person(self) -> bool:
         messages = {
@@ -260,7 +266,7 @@ def _blocked(event: DagsterEvent) -> bool:
 
 def _of_step(event: DagsterEvent) -> list[Finding]:
     """What a stage said when it refused. Of an error that nobody raised on purpose only the name: it may hold rows."""
-    asset, failure = (event.step_key or "").replace("__", "/", 1), event.step_failure_data
+    asset, failure = _asset_of(event.step_key), event.step_failure_data
     said = failure.user_failure_data
     if said is None or not said.description:
         error = failure.error.cause or failure.error if failure.error else None
@@ -268,6 +274,10 @@ def _of_step(event: DagsterEvent) -> list[Finding]:
     found = [finding for value in said.metadata.values() for finding in _of_metadata(value)]
     named = [Finding(partition, f"{asset}[{partition}] failed: {reason}") for partition, reason in found]
     return named[:SHOWN] or [Finding(None, f"{asset} failed: {said.description}")]
+
+
+def _asset_of(step: str | None) -> str:
+    return (step or "").replace("__", "/", 1)
 
 
 def _kind(check: AssetCheckEvaluation) -> Kind:

@@ -19,6 +19,7 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
 
 from mlops_assets import settings
+from mlops_assets.compute.diagnosis import KINDS, POD, TITLES
 from mlops_assets.lifecycle.common import partitions_definition
 from mlops_assets.lifecycle.endings import OUTAGE, REQUEST
 from mlops_assets.lifecycle.sensors.alerting import ASSET, alerting, deliver_alerts, raise_alerts
@@ -473,3 +474,35 @@ def test_the_place_in_the_catalog_says_what_it_is():
     spec = alerting()
     assert spec.description
     assert spec.owners
+
+
+def dead(kind):
+    """A step whose pod died, as the executor for Kubernetes writes it."""
+    raise dg.Failure(f"{TITLES[kind]}: so it was.", metadata={POD: kind}, allow_retries=False)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_why_a_pod_died_is_told_in_the_alert(office, kind):
+    run(office, thing(lambda: dead(kind)))
+    assert office.look()["failed_run"].sentence == f"toy/thing failed: {TITLES[kind]}: so it was."
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_pod_that_would_die_again_is_told_at_once_and_another_is_asked_for_again(office, kind):
+    run(office, thing(lambda: dead(kind)), {REQUEST: "r"})
+    assert set(office.look()) == ({"failed_run"} if kind in {"oom", "deadline", "image", "configuration"} else set())
+
+
+def test_why_a_step_was_interrupted_is_told_from_the_runs_tag(office):
+    said = "preempted: its node was shut down."
+    run(office, thing(broken), {"mlops/step_failure/toy__thing": said})
+    assert office.look()["failed_run"].sentence == f"toy/thing failed: {said}"
+
+
+def test_what_is_given_up_says_why_its_last_pod_died(office):
+    said, partition = "evicted: its node was lost. It is not tried again after 2 attempts.", "2024-02-01"
+    tags = {"mlops/model": "toy", "mlops/step_failure/toy__thing": said}
+    run(office, thing(broken), tags | {"dagster/partition": partition, REQUEST: "r"})
+    run(office, thing(broken), tags | {"mlops/step_failure/toy__thing": "of another", REQUEST: "r"})
+    remember(office, "toy_new_data", Memory(given_up={partition: GivenUp(version="v1", reason=DIED)}))
+    assert f"{DIED}. The last one: {said} See to the cause" in office.look()["given_up"].sentence
