@@ -130,6 +130,30 @@ def test_an_accelerator_has_a_qualified_name(resource):
         Accelerator(resource=resource, count=1)
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["1g.5gb", "1g.10gb", "7g.80gb", "1g.10gb.me", "1g.24gb.gfx", "1g.24gb-me", "1g.24gb.me.all", "2g.20gb.shared"],
+)
+def test_a_slice_is_called_as_nvidias_plugin_calls_it(name):
+    assert Accelerator(resource=f"nvidia.com/mig-{name}", count=1).count == 1
+
+
+@pytest.mark.parametrize("name", ["mig", "mig-1g", "mig-1g.10", "mig-8g.80gb", "mig-1g.10gb+me", "mig-1G.10gb"])
+def test_a_slice_by_another_name_is_refused_with_the_pattern(name):
+    with pytest.raises(ValidationError, match=r"is no (slice|name of a device)"):
+        Accelerator(resource=f"nvidia.com/{name}", count=1)
+
+
+def test_a_device_may_be_called_otherwise_at_a_provider():
+    mig = catalog().profiles["gpu-mig"].accelerator
+    assert [mig.called(provider) for provider in PROVIDERS] == [
+        "nvidia.com/mig-1g.10gb",
+        "nvidia.com/mig-1g.10gb",
+        "nvidia.com/gpu",
+        "nvidia.com/mig-1g.10gb",
+    ]
+
+
 def test_shared_memory_may_take_half_of_the_memory_and_no_more():
     assert Profile(**SMALL, shm="4Gi").shm == "4Gi"
     with pytest.raises(ValidationError, match=r"shm \(4097Mi\) must not exceed half of memory \(8Gi\)"):
