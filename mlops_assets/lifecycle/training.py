@@ -1,19 +1,20 @@
 """`trained_model`: a candidate, from the partitions that training may see to an MLflow run that holds the model."""
 
 import io
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import dagster as dg
 import pandas as pd
 from dagster_shared.record import replace
 
+from mlops_assets.compute.offers import offers
 from mlops_assets.compute.profiles import devices
 from mlops_assets.lifecycle.common import compute, describe, key
 from mlops_assets.lifecycle.endings import OUTAGE
 from mlops_assets.lifecycle.labelled import DRIFT, LABELS, Learnable, learnable, rows_with_target
 from mlops_assets.lifecycle.refusing import unrepeated
+from mlops_assets.lifecycle.shortage import explained_shortage
 from mlops_assets.ml import charts
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.checkpoints import NOBODY, kept_by
@@ -23,6 +24,9 @@ from mlops_assets.ml.golden import Golden
 from mlops_assets.ml.importing import import_what_stores_models
 from mlops_assets.ml.labels import LabelledPartition
 from mlops_assets.ml.leaks import LeakError
+from mlops_assets.ml.resource_card import ResourceCard, Usage, resource_card
+from mlops_assets.ml.resource_card import figures as resource_figures
+from mlops_assets.ml.resource_card import markdown as resource_table
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.training import (
     Candidate,
@@ -47,6 +51,7 @@ from mlops_assets.ml.training import (
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs, write_atomically
 from mlops_assets.resources.checkpoints import Checkpoints, StateKeeper
+from mlops_assets.resources.metering import Meter
 from mlops_assets.resources.places import filesystem
 from mlops_assets.resources.records import Records
 from mlops_assets.resources.tables import Tables
@@ -62,14 +67,8 @@ VALIDATED = "validated_features"
 STANDS = "stands_on_current_data"
 SHOWN = 15
 FITS = tuple(f"mlops_assets.ml.{name}" for name in ("artifacts", "features", "golden", "holdout", "leaks", "training"))
+NETWORK = tuple(f"mlops_assets.ml.{name}" for name in ("tabular", "tabular_fit", "tabular_network", "tabular_rows"))
 DECIDES = {"time", "contract", "target", "exclude", "features", "estimator", "seed", "training", "task"}
-
-
-class Spent(NamedTuple):
-    """The CPU seconds of a training, and the seconds of the accelerators that its step holds, busy or not."""
-
-    cpu: float
-    gpu: float
 
 
 def training(spec: ModelSpec) -> dg.Definitions:
@@ -105,10 +104,10 @@ def training(spec: ModelSpec) -> dg.Definitions:
             tracking.reconcile(context.instance)
             with tracking.run(spec.name, context.run.run_id) as run:
                 states = _keeper(spec, offered, known, checkpoints)
-                with kept_by(states or NOBODY):
-                    choice, fitted, spent = _fit(spec, offered, known.labels, tables)
+                with kept_by(states or NOBODY), explained_shortage(spec):
+                    choice, fitted, took = _fit(spec, offered, known.labels, tables)
                 made_of = manifest(spec, choice.parts, known.labels, known.left_out)
-                candidate = _keep(spec, made_of, fitted, spent, run, blobs, tracking)
+                candidate = _keep(spec, made_of, fitted, took, run, blobs, tracking)
         except TrackingUnavailableError as error:
             raise dg.Failure(f"No model was trained: {error}", metadata={OUTAGE: True}, allow_retries=False) from error
         except (TrainingError, LeakError, UnsafeModelError) as error:
@@ -144,40 +143,41 @@ def told_to_mlflow(definitions: dg.Definitions) -> dg.Definitions:
 def _code_version(spec: ModelSpec) -> str:
     """A digest of what decides the model beside the rows: the declaration, its own code, and the code that fits."""
     declared = spec.model_dump(mode="json", include=DECIDES) | {"world_changed": list(spec.drift.world_changed)}
-    return code_version(declared, [*own_modules(spec), *FITS])
+    own = NETWORK if spec.estimator.path.startswith(NETWORK) else ()
+    return code_version(declared, [*own_modules(spec), *FITS, *own])
 
 
 def _fit(
     spec: ModelSpec, offered: Sequence[Split], labels: Mapping[str, LabelledPartition], tables: Tables
-) -> tuple[Choice, Fitted, Spent]:
+) -> tuple[Choice, Fitted, Usage]:
     """The choice of a window, the model fitted on it, and what both took, from the columns that are needed."""
-    started, began = time.process_time(), time.monotonic()
     contract = load_contract(spec.contract)
     given = needed_inputs(spec, inputs(contract, spec))
 
     def read(parts: Sequence[ValidatedPartition], *more: str) -> pd.DataFrame:
         return rows_with_target(spec, tables, parts, labels, [*given, *more])
 
-    choice = choose(offered, spec, given, lambda parts: read(parts, spec.time.name))
-    fitted = fit(read(choice.parts.fitted), spec, given, pii_columns(contract))
-    held = devices(spec.compute.get("training")) * (time.monotonic() - began)
-    return choice, fitted, Spent(time.process_time() - started, held)
+    with Meter(devices(spec.compute.get("training"))) as meter:
+        choice = choose(offered, spec, given, lambda parts: read(parts, spec.time.name))
+        fitted = fit(read(choice.parts.fitted), spec, given, pii_columns(contract))
+        return choice, fitted, meter.usage()
 
 
 def _keep(
     spec: ModelSpec,
     made_of: Manifest,
     fitted: Fitted,
-    spent: Spent,
+    took: Usage,
     run: TrackedRun,
     blobs: Blobs,
     tracking: Tracking,
 ) -> Candidate:
     """Log the model and store what it is judged against later. A model that MLflow does not take is not lost."""
     partitions = len(made_of.fitted_partitions)
-    figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": spent.cpu}
+    card = resource_card(took, spec.compute.get("training"), offers(), spec.retraining)
+    figures = {"fitted_rows": fitted.rows, "fitted_partitions": partitions, "fit_cpu_seconds": took.cpu_seconds}
     try:
-        logged = tracking.log_model(run, spec, fitted, made_of, figures)
+        logged = tracking.log_model(run, spec, fitted, made_of, figures | resource_figures(card))
     except TrackingUnavailableError as error:
         kept = blobs.uri(blobs.put_bytes(fitted.content))
         raise dg.Failure(
@@ -204,9 +204,10 @@ def _keep(
         reference_sample=blobs.put_bytes(_parquet(fitted.sample)),
         files=logged.files,
         golden=blobs.put_bytes(golden.model_dump_json().encode()),
-        cpu_seconds=spent.cpu,
-        gpu_seconds=spent.gpu,
+        cpu_seconds=took.cpu_seconds,
+        gpu_seconds=took.devices * took.seconds,
         threads=threads(),
+        resources=card,
     )
 
 
@@ -261,8 +262,16 @@ def _metadata(candidate: Candidate, fitted: Fitted, run: TrackedRun) -> Mapping[
         "model_bytes": len(fitted.content),
         "fit_cpu_seconds": candidate.cpu_seconds,
         **({"fit_gpu_seconds": candidate.gpu_seconds} if candidate.gpu_seconds else {}),
+        **_card(candidate.resources),
         "manifest": dg.MetadataValue.json(made_of.model_dump(mode="json")),
     }
+
+
+def _card(card: ResourceCard | None) -> Mapping[str, Any]:
+    """What the training asked for and took, as a table and as figures."""
+    if card is None:
+        return {}
+    return {"resource_card": dg.MetadataValue.md(resource_table(card)), **resource_figures(card)}
 
 
 def _tried(choice: Choice) -> Mapping[str, Any]:

@@ -19,6 +19,7 @@ from mlops_assets.ml.ledger import Link
 from mlops_assets.ml.metrics import MEANING
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets.ml.pages import Html, section, table
+from mlops_assets.ml.resource_card import sentence
 from mlops_assets.ml.spec import FairnessGate, Value
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
@@ -353,6 +354,7 @@ def _method(card: Card) -> Chapter:
         ("seed", str(spec.get("seed", "unknown"))),
         ("window", f"{training.get('window') or 'all partitions'}; {len(manifest.fitted_partitions)} taught it"),
         ("rows learned from", f"{card.candidate.fitted_rows:,}"),
+        *([("training took", sentence(card.candidate.resources))] if card.candidate.resources else []),
         ("manifest", manifest.digest()),
         ("code", manifest.code),
         ("locked packages", manifest.lock),

@@ -50,6 +50,7 @@ class Learned:
             became_champion=self.champion == candidate.mlflow_run_id,
             cpu_seconds=candidate.cpu_seconds,
             gpu_seconds=candidate.gpu_seconds,
+            gib_seconds=candidate.resources.usage.gib_seconds if candidate.resources else 0.0,
             candidate=candidate.mlflow_run_id,
             baseline=report.baseline[report.metric].value if report.metric in report.baseline else None,
         )

@@ -16,6 +16,7 @@ from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.monitoring import Verdict as DriftVerdict
 from mlops_assets.ml.monitoring import needs_retraining
+from mlops_assets.ml.resource_card import machines
 from mlops_assets.ml.spec import Retraining, Value
 
 Verdict = Literal["RETRAIN", "WAIT", "FIX_UPSTREAM", "NEED_LABELS"]
@@ -67,6 +68,7 @@ class TrainingFacts(Value):
     became_champion: bool
     cpu_seconds: float
     gpu_seconds: float = 0.0
+    gib_seconds: float = 0.0
     candidate: str = ""
     baseline: float | None = None
     judged: str = ""
@@ -299,7 +301,7 @@ class Case:
 
 def cost_of(training: TrainingFacts, rule: Retraining) -> float:
     """What a training cost at the declared prices: what people do about it, and the machines."""
-    return rule.review + (training.cpu_seconds * rule.cpu_hour + training.gpu_seconds * rule.gpu_hour) / 3600
+    return rule.review + machines(training.cpu_seconds, training.gpu_seconds, training.gib_seconds, rule)
 
 
 def counted(number: int, what: str = "partition") -> str:

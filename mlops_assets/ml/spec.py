@@ -631,9 +631,9 @@ class Retraining(Value):
 
     `policy` is one of those in ml/retraining.py. `every` belongs to `every_n`. After a training nothing is decided for
     `cooldown` partitions, and at most `most` trainings fall into `horizon` of them. `value` is the money that one unit
-    of the metric is worth in one partition, `cpu_hour` and `gpu_hour` are prices and `review` is what people's part in
-    a training costs, all in `currency`; without a value a training must be worth `worth` times the error in one
-    partition.
+    of the metric is worth in one partition, `cpu_hour`, `memory_hour` (of a GiB) and `gpu_hour` are prices, and
+    `review` is what people's part in a training costs, all in `currency`; without a value a training must be worth
+    `worth` times the error in one partition.
     """
 
     policy: Literal["gain", "never", "always", "every_n", "on_drift"] = "gain"
@@ -644,6 +644,7 @@ class Retraining(Value):
     horizon: int = Field(default=6, ge=1)
     most: int = Field(default=2, ge=1)
     cpu_hour: Ratio = 0.05
+    memory_hour: Ratio = 0.005
     gpu_hour: Ratio = 2.0
     review: Ratio = 0.0
     currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")] = "EUR"

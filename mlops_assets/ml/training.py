@@ -27,6 +27,7 @@ from mlops_assets.ml.leaks import refuse_leaks
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.monitoring import predictions, reference_profile
 from mlops_assets.ml.profiles import Profile
+from mlops_assets.ml.resource_card import ResourceCard
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec, Value
 from mlops_assets.ml.validation import ValidatedPartition
@@ -83,7 +84,7 @@ class Candidate(Value):
     all that lies in the model's folder, by name. `reference`, `reference_sample` and `golden` are blobs: the training
     Profile as JSON, a bounded sample of rows as Parquet, and the Golden that every load is held to.
     `gpu_seconds` are those of the devices that the declared compute profile holds while it is fitted.
-    `threads` is how many the libraries that compute were allowed.
+    `threads` is how many the libraries that compute were allowed. `resources` is what the training asked for and took.
     """
 
     model: str
@@ -102,6 +103,7 @@ class Candidate(Value):
     cpu_seconds: float
     gpu_seconds: float = 0.0
     threads: int | None = None
+    resources: ResourceCard | None = None
 
 
 class Split(NamedTuple):

@@ -88,7 +88,7 @@ def test_trained_twice_it_is_the_same_model_in_two_runs(workshop):
     first = candidate(shop)
     assert train(shop).success
     second = candidate(shop)
-    same = {"mlflow_run_id", "model_uri", "cpu_seconds", "files"}
+    same = {"mlflow_run_id", "model_uri", "cpu_seconds", "files", "resources"}
     assert first.gpu_seconds == second.gpu_seconds == 0.0
     assert first.model_dump(exclude=same) == second.model_dump(exclude=same)
     assert {name for name, sha256 in first.files.items() if second.files[name] != sha256} == {"MLmodel"}

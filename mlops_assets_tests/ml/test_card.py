@@ -12,7 +12,8 @@ from mlops_assets.ml.card import Card, Part, chapters, limits, markdown, parts_o
 from mlops_assets.ml.evaluation import SliceMetrics
 from mlops_assets.ml.gates import GateResult
 from mlops_assets.ml.ledger import Entry, Link
-from mlops_assets.ml.spec import FairnessGate, MetricGate
+from mlops_assets.ml.resource_card import Usage, resource_card
+from mlops_assets.ml.spec import FairnessGate, MetricGate, Retraining
 from mlops_assets.ml.training import LeftOut
 from mlops_assets_tests.evidence import candidate, comparison, drift, report, validated
 
@@ -30,6 +31,9 @@ def made(**changes):
         "spec": {"description": "Sales of a shop.", "owner": "team:shop", "task": "regression", "target": "sales"},
     }
     return plain.model_copy(update={"manifest": plain.manifest.model_copy(update={**digests, **changes})})
+
+
+TOOK = Usage(seconds=12.0, cpu_seconds=11.0, cores=1.0, memory=2**30)
 
 
 def known():
@@ -196,3 +200,10 @@ def test_where_no_gate_compares_groups_that_is_a_limit():
     fair = FairnessGate(fairness="metric_ratio", between="kind", at_least=0.8)
     judged = report(made(), gates=(GateResult(gate=fair, value=0.9, passed=True),))
     assert unfair not in list(limits(card(made(), judged)))
+
+
+def test_what_the_training_took_is_told_where_it_is_known():
+    resources = resource_card(TOOK, None, (), Retraining(cpu_hour=3.6, memory_hour=0.0))
+    told = chapter(card(candidate(resources=resources)), "Method")
+    assert ("training took", "12.0 s, 1.00 GiB of memory at most, 0.011 EUR") in told.tables[0].rows
+    assert "training took" not in {name for name, _ in chapter(card(), "Method").tables[0].rows}
