@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from mlops_assets.compute.profiles import named
+from mlops_assets.compute.profiles import named, next_up
 from mlops_assets.ml.spec import ModelSpec
 from mlops_assets.ml.tabular_network import DeviceMemoryError
 
@@ -27,7 +27,7 @@ def explained_shortage(spec: ModelSpec) -> Iterator[None]:
         found = error if isinstance(error, DeviceMemoryError) else None
         raise dg.Failure(
             f"No model was trained: {str(error).rstrip('.')}. {advice(profile, error)}",
-            metadata=_figures(found, next_up(profile)),
+            metadata=_figures(found, next_up(profile) if profile else None),
             allow_retries=False,
         ) from error
 
@@ -36,11 +36,6 @@ def is_shortage(error: Exception) -> bool:
     """Whether memory was short, of the process or of a device, as Python, torch and other libraries say it."""
     said = str(error).lower()
     return isinstance(error, MemoryError) or any(words in said for words in SAID_BY_LIBRARIES)
-
-
-def next_up(profile: str | None) -> str | None:
-    """The bigger profile to try after this one; None where there is none, or none was asked for."""
-    return named(profile).next_up if profile else None
 
 
 def advice(profile: str | None, error: Exception) -> str:
