@@ -149,11 +149,8 @@ def test_every_file_that_is_mounted_is_there(compose):
     assert read("compose/workspace.yaml")["load_from"][0]["grpc_server"]["host"] in compose.services
 
 
-def test_its_instance_is_the_one_of_a_machine_but_in_postgresql(tmp_path, monkeypatch):
-    here, root = read("compose/dagster.yaml"), yaml.safe_load((ROOT / "dagster.yaml").read_text())
-    assert {key: here[key] for key in root} == root
-    assert set(here) - set(root) == {"storage", "compute_logs"}
-    (tmp_path / "dagster.yaml").write_text((COMPOSE / "dagster.yaml").read_text())
+def test_its_instance_is_one_that_dagster_opens(tmp_path):
+    (tmp_path / "dagster.yaml").write_text((DEPLOY / "dagster" / "dagster.yaml").read_text())
     assert dagster_instance_config(str(tmp_path))[0]["compute_logs"]["class"] == "StoredComputeLogs"
 
 
