@@ -11,11 +11,10 @@ from dagster_k8s import K8sRunLauncher
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import construct_dagster_k8s_job, get_user_defined_k8s_config
 from kubernetes.client import ApiClient
-from kubernetes.utils.quantity import parse_quantity
 
+from mlops_assets.compute import rules
 from mlops_assets_tests.deploy.dagster_chart import Values, container_context, instance
-
-SIZES = ("cpu", "memory", "ephemeral-storage")
+from mlops_assets_tests.deploy.schemas import refused
 
 
 def launcher(given: Values) -> SimpleNamespace:
@@ -55,12 +54,7 @@ def dg_tags(tags: dict[str, Any]) -> dict[str, str]:
     return dict(step.tags)
 
 
-def asks_for_more_than_its_limit(body: dict[str, Any]) -> list[str]:
-    """What a Job's container requests beyond its limit: the schema lets it pass, a server does not."""
-    resources = body["spec"]["template"]["spec"]["containers"][0]["resources"]
-    requests, limits = resources["requests"], resources["limits"]
-    return [
-        f"{name}: {requests[name]} > {limits[name]}"
-        for name in SIZES
-        if name in requests and name in limits and parse_quantity(requests[name]) > parse_quantity(limits[name])
-    ]
+def faults(body: dict[str, Any]) -> list[str]:
+    """Everything that speaks against a Job: schemas, what a server refuses beyond them, Pod Security, and our rules."""
+    looks = (rules.kubernetes, rules.restricted, rules.ours)
+    return [*refused(body), *(str(fault) for look in looks for fault in look(body))]

@@ -3,19 +3,18 @@
 from functools import cache
 from typing import Any
 
-import kubernetes_validate
 from jsonschema import Draft202012Validator
 from kubernetes_validate.utils import schema_contents
 from referencing import Registry, Resource
 
-OLDEST, NEWEST = "1.31", kubernetes_validate.latest_version().removesuffix(".0")
+from mlops_assets.compute.rules import KUBERNETES
 
 
 def refused(body: dict[str, Any]) -> list[str]:
     """Why either version would refuse an object; empty where neither would."""
     return [
         f"{version}: {body['kind']} {'.'.join(map(str, error.path))}: {error.message}"
-        for version in (OLDEST, NEWEST)
+        for version in KUBERNETES
         for error in _validator(version, body["kind"].lower(), body["apiVersion"]).iter_errors(body)
     ]
 

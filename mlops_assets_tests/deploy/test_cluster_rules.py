@@ -10,8 +10,10 @@ from mlops_assets import settings
 from mlops_assets.compute import names, op_tags
 from mlops_assets_tests.deploy.crds import refused_custom
 from mlops_assets_tests.deploy.dagster_chart import Values, values
-from mlops_assets_tests.deploy.folder import PROVIDERS, read, read_all
-from mlops_assets_tests.deploy.jobs import job
+from mlops_assets_tests.deploy.folder import PROVIDERS, over, read, read_all
+from mlops_assets_tests.deploy.jobs import faults, job
+from mlops_assets_tests.deploy.platform_chart import named, rendered
+from mlops_assets_tests.deploy.platform_chart import values as values_of_platform
 from mlops_assets_tests.deploy.schemas import refused
 
 QUEUES = read_all("kueue/queues.yaml")
@@ -70,6 +72,59 @@ def test_a_step_of_each_profile_is_counted_under_one_kind_of_node(profile, provi
     monkeypatch.setenv(settings.COMPUTE_PROVIDER.name, provider)
     pod = job(Values.model_validate(values("prod", provider)), op_tags(profile))["spec"]["template"]["spec"]
     assert admitted(pod, provider)[:1] == [FLAVOR_OF.get(profile, "mlops-gpu")]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+def test_quota_is_counted_for_nodes_that_the_cluster_has(provider):
+    pools = read(f"cluster-model/{provider}.yaml")["pools"]
+    for name, spec in flavors(provider).items():
+        counted = [
+            pool["name"]
+            for pool in pools
+            if spec.get("nodeLabels", {}).items() <= pool["labels"].items()
+            and all(taint in pool.get("taints", []) for taint in spec.get("nodeTaints", []))
+        ]
+        assert name.removeprefix("mlops-") in counted
+
+
+@pytest.fixture
+def overlaid(tmp_path, monkeypatch):
+    """A function that lays the profiles of the chart's values over the shipped ones, as the mounted file does."""
+
+    def lay(*names: str) -> None:
+        given = values_of_platform("prod", "eks")
+        for name in names:
+            given = over(given, read(f"helm/mlops-platform/{name}.yaml"))
+        text = named(rendered(given), "ConfigMap", "mlops-compute-profiles")["data"]["profiles.yaml"]
+        (tmp_path / "profiles.yaml").write_text(text)
+        monkeypatch.setenv(settings.COMPUTE_PROFILES.name, str(tmp_path / "profiles.yaml"))
+        monkeypatch.setenv(settings.COMPUTE_PROVIDER.name, "eks")
+
+    return lay
+
+
+@pytest.mark.parametrize("profile", names())
+def test_a_step_has_an_account_without_rights_and_no_token(profile, overlaid):
+    overlaid()
+    body = job(Values.model_validate(values("prod", "eks")), op_tags(profile))
+    pod = body["spec"]["template"]["spec"]
+    assert faults(body) == []
+    assert (pod["serviceAccountName"], pod["automountServiceAccountToken"]) == ("mlops-step", False)
+    assert pod["priorityClassName"] == "mlops-step"
+    assert "kueue.x-k8s.io/queue-name" not in body["metadata"]["labels"]
+
+
+def test_with_kueue_every_step_waits_in_the_queue_and_no_run_does(overlaid):
+    overlaid("values-kueue")
+    given = Values.model_validate(values("prod", "eks"))
+    [queue] = [each for each in QUEUES if each["kind"] == "LocalQueue"]
+    labels = job(given, op_tags("gpu-spot"))["metadata"]["labels"]
+    assert labels["kueue.x-k8s.io/queue-name"] == queue["metadata"]["name"]
+    classes = {each["metadata"]["name"] for each in QUEUES if each["kind"] == "WorkloadPriorityClass"}
+    assert labels["kueue.x-k8s.io/priority-class"] in classes
+    run = job(given, step=False)
+    assert "kueue.x-k8s.io/queue-name" not in run["metadata"]["labels"]
+    assert run["spec"]["template"]["spec"]["serviceAccountName"] == "mlops-run"
 
 
 def test_gpus_are_offered_as_the_profiles_ask_for_them():

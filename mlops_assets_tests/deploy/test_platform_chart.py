@@ -11,6 +11,7 @@ import helm_python as helm
 import pytest
 
 from mlops_assets import compute
+from mlops_assets.compute.rules import restricted
 from mlops_assets.ml.uris import holds_password
 from mlops_assets_tests.deploy.crds import SCHEMAS, refused_custom
 from mlops_assets_tests.deploy.dagster_chart import DIGEST, Values, container_context
@@ -18,6 +19,7 @@ from mlops_assets_tests.deploy.dagster_chart import values as dagster_values
 from mlops_assets_tests.deploy.folder import ENVIRONMENTS, PROVIDERS, over, read
 from mlops_assets_tests.deploy.platform_chart import (
     CHART,
+    WORKLOADS,
     containers,
     named,
     of_kind,
@@ -81,17 +83,11 @@ def test_the_namespace_lets_only_restricted_pods_start():
 
 
 def test_every_pod_is_one_that_the_namespace_lets_start(everywhere):
-    for _, template in pods(everywhere):
-        assert template["spec"]["securityContext"]["runAsNonRoot"] is True
-        assert template["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
-        assert {kind for each in template["spec"]["volumes"] for kind in each} <= {"name", "emptyDir", "configMap"}
-    for _, container in containers(everywhere):
-        assert container["securityContext"] == {
-            "runAsNonRoot": True,
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
+    workloads = of_kind(everywhere, *WORKLOADS)
+    assert len(workloads) == 4
+    assert [str(fault) for each in workloads for fault in restricted(each)] == []
+    roots = {container["securityContext"]["readOnlyRootFilesystem"] for _, container in containers(everywhere)}
+    assert roots == {True}
 
 
 def test_every_image_is_given_by_its_digest(everywhere):
