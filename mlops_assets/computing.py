@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_assets import settings
+from mlops_assets.compute import rules
 from mlops_assets.compute.documents import DocumentError, read
 from mlops_assets.compute.profile import PROVIDERS, Provider
 from mlops_assets.compute.profiles import COMPUTE, catalog, named, provider_here
@@ -68,7 +69,7 @@ def misspelt_fields() -> list[str]:
 def shown(profile: str, provider: str | None) -> Iterator[str]:
     """The Job of a step with this profile, under what the instance and the code location here say."""
     named(profile)
-    yield from commented(_rendered(profile, _known(provider)))
+    yield from _told(_rendered(profile, _known(provider)))
 
 
 def explained(asset: str, specs: list[ModelSpec], provider: str | None) -> Iterator[str]:
@@ -78,13 +79,22 @@ def explained(asset: str, specs: list[ModelSpec], provider: str | None) -> Itera
         yield f"# {asset} has no profile: compute.{stage} is not declared in {_declared(spec, None)}."
     else:
         yield f"# {asset} has the profile {profile}: compute.{stage} in {_declared(spec, stage)}."
-    yield from commented(_rendered(profile, _known(provider), asset.replace("/", "__")))
+    yield from _told(_rendered(profile, _known(provider), asset.replace("/", "__")))
 
 
 def _rendered(profile: str | None, provider: Provider, step: str = "step") -> Rendered:
     launcher = launcher_config(Path(settings.dagster_home()) / "dagster.yaml")
     location = location_config(settings.CONTAINER_CONTEXT.value())
     return rendered(profile, provider, launcher, location, step)
+
+
+def _told(found: Rendered) -> Iterator[str]:
+    """The Job, and before it what would refuse it: the layers outside a profile are only known here."""
+    for fault in rules.kubernetes(found.job):
+        yield f"# Kubernetes would refuse it: {fault}"
+    for fault in rules.restricted(found.job):
+        yield f"# Pod Security (restricted) would refuse it: {fault}"
+    yield from commented(found)
 
 
 def _known(provider: str | None) -> Provider:

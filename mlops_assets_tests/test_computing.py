@@ -1,5 +1,7 @@
 """`mlops-assets compute` as a person uses it, and the part of `mlops-assets check` that is about profiles."""
 
+import json
+
 import yaml
 from typer.testing import CliRunner
 
@@ -44,6 +46,17 @@ def test_what_the_instance_and_the_code_location_give_is_in_the_job(monkeypatch,
     text = invoked("show", "cpu-small").output
     assert "name: mlflow-creds  # run launcher" in text
     assert "team: shop  # code location" in text
+
+
+def test_limits_of_the_code_server_below_what_a_step_requests_are_told_before_the_job(monkeypatch):
+    limits = {"resources": {"limits": {"cpu": "250m"}}, "security_context": {"privileged": True}}
+    monkeypatch.setenv("DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT", json.dumps({"k8s": limits}))
+    first, second, *_ = invoked("show", "cpu-large").output.splitlines()
+    assert first.endswith("containers[0].resources.requests.cpu: 4 is more than the limit 250m.")
+    assert second.endswith("containers[0].securityContext.privileged: no container is privileged.")
+    assert "cpu: 250m  # code location" in invoked("show", "cpu-large").output
+    monkeypatch.delenv("DAGSTER_CLI_API_GRPC_CONTAINER_CONTEXT")
+    assert not invoked("show", "cpu-large").output.startswith("#")
 
 
 def test_a_step_is_explained_with_its_profile_and_where_that_is_declared(monkeypatch):

@@ -1,8 +1,10 @@
 """A deployment's own profiles over the shipped ones: field by field, and every mistake with file, line and field."""
 
 import textwrap
+from pathlib import Path
 
 import pytest
+import yaml
 
 from mlops_assets.compute.documents import DocumentError, read
 from mlops_assets.compute.profiles import catalog, names, refusal
@@ -61,6 +63,19 @@ def test_what_a_capacity_means_at_a_provider_is_replaced_field_by_field(own):
     meant = found.capacity["gpu"]["eks"]
     assert meant["node_selector"] == {"karpenter.sh/nodepool": "gpu"}
     assert meant["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "mlops-platform"
+
+
+@pytest.mark.parametrize("values", ["values.yaml", "values-kueue.yaml"])
+def test_what_our_chart_lays_over_the_profiles_is_in_every_job(own, values):
+    laid = yaml.safe_load((CHART / values).read_text())["computeProfiles"]
+    found = own(yaml.safe_dump(laid))
+    for section, fields in laid["common"].items():
+        for name, value in fields.items():
+            made = found.render("gpu", "generic")[section][name]
+            assert made == value or value.items() <= made.items()
 
 
 def test_without_a_file_of_its_own_a_deployment_has_the_shipped_profiles(monkeypatch):
