@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mlops_assets import settings
 from mlops_assets.compute import rules
 from mlops_assets.compute.documents import DocumentError, read
+from mlops_assets.compute.offers import offers
 from mlops_assets.compute.profile import PROVIDERS, Provider
 from mlops_assets.compute.profiles import COMPUTE, catalog, named, provider_here
 from mlops_assets.compute.rendering import (
@@ -21,6 +22,7 @@ from mlops_assets.compute.rendering import (
     misspelt,
     rendered,
 )
+from mlops_assets.ml.spec import Retraining
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,26 +39,18 @@ class NoStepError(ValueError):
 
 
 def table() -> Table:
-    """Every profile, as this deployment has it."""
+    """Every profile, as this deployment has it, and what an hour of it costs where a model declares no prices."""
     from rich.table import Table
 
-    shown = Table(*COLUMNS, title=f"Compute profiles at {provider_here()}", title_justify="left")
-    for name, each in catalog().profiles.items():
-        device = each.accelerator
-        held = f"{device.count} x {device.called(provider_here())}" if device else ""
-        capacity = ", ".join(each.capacity)
-        cells = (
-            each.cpu,
-            each.memory,
-            held,
-            each.shm,
-            capacity,
-            each.max_runtime,
-            each.pool,
-            str(each.retries),
-            each.next_up,
-        )
-        shown.add_row(name, *(cell or "-" for cell in cells))
+    usual = Retraining()
+    title = f"Compute profiles at {provider_here()}"
+    shown = Table(*COLUMNS, f"{usual.currency} an hour", title=title, title_justify="left")
+    for offer in offers():
+        each = named(offer.name)
+        held = f"{offer.devices} x {offer.device}" if offer.devices else ""
+        asked = (each.cpu, each.memory, held, each.shm, ", ".join(each.capacity), each.max_runtime)
+        cells = (*asked, each.pool, str(each.retries), each.next_up, f"{offer.price(usual):.2f}")
+        shown.add_row(offer.name, *(cell or "-" for cell in cells))
     return shown
 
 
@@ -79,6 +73,8 @@ def explained(asset: str, specs: list[ModelSpec], provider: str | None) -> Itera
         yield f"# {asset} has no profile: compute.{stage} is not declared in {_declared(spec, None)}."
     else:
         yield f"# {asset} has the profile {profile}: compute.{stage} in {_declared(spec, stage)}."
+        price = next(offer.price(spec.retraining) for offer in offers() if offer.name == profile)
+        yield f"# An hour of it costs {price:.2f} {spec.retraining.currency} at the prices of {spec.name}.retraining."
     yield from _told(_rendered(profile, _known(provider), asset.replace("/", "__")))
 
 

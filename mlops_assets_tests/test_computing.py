@@ -26,7 +26,16 @@ def invoked(*arguments):
 
 def test_every_profile_is_listed_with_what_it_asks_for():
     text = invoked("list").output
-    for word in ("cpu-small", "gpu-spot", "1 x nvidia.com/mig-1g.10gb", "64Gi", "gpu, spot", "next up"):
+    for word in (
+        "EUR an hour",
+        "2.32",
+        "cpu-small",
+        "gpu-spot",
+        "1 x nvidia.com/mig-1g.10gb",
+        "64Gi",
+        "gpu, spot",
+        "next up",
+    ):
         assert word in text
 
 
@@ -60,10 +69,11 @@ def test_limits_of_the_code_server_below_what_a_step_requests_are_told_before_th
 
 
 def test_a_step_is_explained_with_its_profile_and_where_that_is_declared(monkeypatch):
-    model = toy.spec("/nowhere", compute={"training": "gpu"})
+    model = toy.spec("/nowhere", compute={"training": "gpu"}, retraining={"gpu_hour": 3, "currency": "USD"})
     monkeypatch.setattr(declared, "declared", lambda: [model])
     text = invoked("explain", "toy/trained_model").output
     assert text.startswith("# toy/trained_model has the profile gpu: compute.training in the declaration of toy.")
+    assert "# An hour of it costs 3.32 USD at the prices of toy.retraining." in text
     assert "memory: 24Gi  # profile gpu" in text
     assert "nvidia" not in invoked("explain", "toy/raw_data").output
 

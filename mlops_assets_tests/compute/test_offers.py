@@ -1,19 +1,9 @@
 """Profiles as offers: the figures that Kubernetes is asked for, as numbers."""
 
-import pytest
-
-from mlops_assets.compute.offers import amount, offers
+from mlops_assets.compute.offers import offers
 from mlops_assets.compute.profiles import names
 
 GIB = 2**30
-
-
-@pytest.mark.parametrize(
-    ("quantity", "number"),
-    [("500m", 0.5), ("4", 4), ("512Ki", 2**19), ("1Mi", 2**20), ("24Gi", 24 * GIB), ("1Ti", 1024 * GIB)],
-)
-def test_a_quantity_is_a_number(quantity, number):
-    assert amount(quantity) == number
 
 
 def test_every_profile_is_an_offer_with_its_memory_time_and_devices():
