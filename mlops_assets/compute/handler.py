@@ -256,7 +256,7 @@ class ExplainingStepHandler(StepHandler):
 
     def _overdue(self, seen: Seen, waited: timedelta) -> Diagnosis | None:
         """What keeps the pod from starting, where it has done so for too long or will for ever."""
-        if waited < min(self._patience.broken, self._patience.pending):
+        if waited < min(self._patience.broken, self._patience.pending) and not seen.hopeless:
             return None
         found = seen.diagnosis()
         patience = self._patience.broken if found.kind in START_SOON else self._patience.pending

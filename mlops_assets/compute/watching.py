@@ -45,6 +45,11 @@ class Seen:
         """Whether a pod of it may still do something, be it to end."""
         return any(pod.status.phase not in DEAD for pod in self.pods)
 
+    @property
+    def hopeless(self) -> bool:
+        """Whether its pod can never start, which its own status says."""
+        return self.job is not None and diagnose(self.job, self.pods).hopeless
+
     def diagnosis(self) -> Diagnosis:
         """What is wrong with it, with the help of the events, which are asked for only now."""
         if self.job is None:

@@ -75,6 +75,34 @@ def unending() -> None:
     endless()
 
 
+SIGNALLED = threading.Event()
+
+
+@dg.op
+def brief() -> None:
+    """A step that ends after its pod was asked to."""
+    assert SIGNALLED.wait(60)
+
+
+@dg.op(tags={"dagster-k8s/config": {"container_confg": {}}})
+def misspelt() -> None:
+    """A step whose tag dagster-k8s refuses."""
+
+
+@dg.job(executor_def=kubernetes_executor)
+def short() -> None:
+    """One step in the run's pod."""
+    brief()
+
+
+@dg.job(executor_def=kubernetes_executor)
+def doomed() -> None:
+    """Two steps that die of different causes, and one that is refused before it has a pod."""
+    elsewhere()
+    twice()
+    misspelt()
+
+
 @dg.job(executor_def=kubernetes_executor)
 def climber() -> None:
     """One step that may grow."""
@@ -418,3 +446,32 @@ def test_a_step_that_could_still_say_that_it_was_interrupted_is_told_why(again, 
     assert instance.get_run_by_id(result.run_id).tags[mark].startswith("preempted")
     told = [log.message for log in instance.all_logs(result.run_id)]
     assert any(text.startswith("preempted: the scheduler gave its place to a pod of higher priority") for text in told)
+
+
+def test_a_small_step_may_end_although_its_runs_pod_is_asked_to_and_is_not_run_again(api, instance):
+    run = create(instance, short)
+    SIGNALLED.clear()
+
+    def evict() -> None:
+        interrupt_once_begun(instance, run.run_id, "brief")
+        SIGNALLED.set()
+
+    threading.Thread(target=evict, daemon=True).start()
+    list(execute_run_iterator(dg.reconstructable(short), run, instance))
+    assert kinds(instance, run.run_id, "brief") == ["STEP_START", "STEP_SUCCESS"]
+    assert not instance.get_run_by_id(run.run_id).is_finished
+    list(execute_run_iterator(dg.reconstructable(short), instance.get_run_by_id(run.run_id), instance, True))
+    assert kinds(instance, run.run_id, "brief") == ["STEP_START", "STEP_SUCCESS"]
+    assert instance.get_run_by_id(run.run_id).status == dg.DagsterRunStatus.SUCCESS
+
+
+def test_each_cause_is_on_the_run_and_each_step_has_its_own(api, instance):
+    api.scripts |= {"elsewhere": [OOM], "twice": [waits(refused("InvalidImageName", "no such name"))]}
+    with run(instance, doomed) as result:
+        assert not result.success
+    tags = instance.get_run_by_id(result.run_id).tags
+    assert tags["mlops/step_failure"] == "configuration, image, oom"
+    assert tags["mlops/step_failure/elsewhere"].startswith("out of memory")
+    assert tags["mlops/step_failure/twice"].startswith("its image cannot be had")
+    assert tags["mlops/step_failure/misspelt"].startswith("wrongly configured: its Job cannot be made")
+    assert "container_confg" in tags["mlops/step_failure/misspelt"]
