@@ -11,6 +11,7 @@ import pytest
 
 from mlops_assets.ml.checkpoints import Snapshot
 from mlops_assets.resources.checkpoints import Checkpoints
+from mlops_assets_tests.s3 import s3_server
 
 WHOSE = {"estimator": "e", "parameters": "{}", "rows": "r" * 64, "torch": "2", "device": "cpu"}
 
@@ -156,6 +157,16 @@ def test_where_a_state_cannot_be_written_the_training_goes_on_and_says_so(tmp_pa
     made = keep(tmp_path, 1)
     assert made.count == 0
     assert "could not be written, and the training went on without" in made.said[-1]
+
+
+def test_states_lie_in_an_object_store_too(monkeypatch):
+    with s3_server(monkeypatch, "states") as bucket:
+        assert found(bucket) == (None, "")
+        Checkpoints(root=bucket).forget("toy")
+        keep(bucket, 1, 2, 3)
+        assert found(bucket)[0] == 3
+        Checkpoints(root=bucket).forget("toy")
+        assert found(bucket) == (None, "")
 
 
 def test_what_a_model_has_learned_needs_no_states_any_more(tmp_path):
