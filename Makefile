@@ -17,10 +17,10 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check faults lock clean
+.PHONY: help install demo dev test check deploy-check faults lock clean
 
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Install the locked packages and the project into .venv
 
@@ -40,6 +40,9 @@ check: $(INSTALLED) ## Lint, format, types, layers, definitions
 	@$(BIN)/lint-imports --no-logo
 	@home=$$(mktemp -d) && trap 'rm -rf "$$home"' EXIT && cp dagster.yaml "$$home" && DAGSTER_HOME="$$home" $(BIN)/dg check defs
 	@$(BIN)/mlops-assets check
+
+deploy-check: $(INSTALLED) ## Run every check of deploy/, with those that need Terraform
+	@MLOPS_DEPLOY_CHECK=1 $(BIN)/python -m pytest -q mlops_assets_tests/deploy $(PYTEST)
 
 faults: $(INSTALLED) ## Run the fault tests and write their figures into docs/faults.md
 	@$(BIN)/python benchmarks/faults.py

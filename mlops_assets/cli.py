@@ -154,6 +154,28 @@ def exporter(
         _refuse(console, "The exporter needs prometheus-client: install mlops-assets with the extra `monitoring`.")
 
 
+@app.command(name="supply-chain")
+def supply_chain(
+    advisories: Annotated[
+        Path | None, typer.Option(help="Advisories to hold the lock against: a file or folder of OSV's JSON.")
+    ] = None,
+    lock: Annotated[Path | None, typer.Option(help="A hashed requirements file; the one of this package.")] = None,
+) -> None:
+    """Examine the lock: hashes, names, licences, known faults. Ends with 0: well, 1: faults, 2: not audited."""
+    from mlops_assets import supply_chain as chain
+
+    console = Console()
+    try:
+        known = None if advisories is None else chain.advisories(advisories)
+        found = chain.audit((lock or chain.lock_here()).read_text(), chain.declared_here(), known)
+    except (chain.SupplyChainError, OSError) as error:
+        _refuse(Console(stderr=True), error)
+    for fault in found.faults:
+        console.print(f"[red]{escape(fault)}[/red]", soft_wrap=True)
+    console.print(found.sentence, soft_wrap=True, highlight=False)
+    raise typer.Exit(0 if found.is_proof else 1 if found.faults else 2)
+
+
 @app.command()
 def new(
     name: Annotated[str, typer.Argument(help="What the model is called: small letters, digits and _.")],

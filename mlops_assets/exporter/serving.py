@@ -44,6 +44,7 @@ class Exporter:
     fresh_seconds: float = FRESH_SECONDS
     own: Samples = field(default_factory=Samples)
     _looked: float | None = None
+    _page: bytes = b""
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def page(self) -> bytes:
@@ -54,10 +55,10 @@ class Exporter:
             began = self.clocks.steady()
             if self._looked is None or began - self._looked >= self.fresh_seconds:
                 self._look(began)
-                self._looked = began
-            registry = CollectorRegistry()
-            registry.register(self)
-            return generate_latest(registry)
+                registry = CollectorRegistry()
+                registry.register(self)
+                self._page, self._looked = generate_latest(registry), began
+            return self._page
 
     def collect(self) -> Iterator[Metric]:
         """Every metric, by prometheus_client's protocol."""
