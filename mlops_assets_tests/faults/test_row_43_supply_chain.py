@@ -39,7 +39,7 @@ def test_every_package_that_we_lock_is_pinned_hashed_licensed_and_the_one_that_w
     found = audit(path.read_text(), supply_chain.declared_here(), [SAMPLE])
     record_figure(lock=path.name, locked=found.locked, audited=found.audited, faults=len(found.faults))
     assert found.faults == ()
-    assert found.audited == found.locked == len(re.findall(r"(?m)^[A-Za-z0-9][\w.\[\],-]*==", path.read_text()))
+    assert found.audited == found.locked == len(re.findall(r"(?m)^[A-Za-z0-9]", path.read_text()))
     assert found.is_proof
 
 
