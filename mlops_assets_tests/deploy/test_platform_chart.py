@@ -225,6 +225,12 @@ def test_from_outside_only_the_proxy_and_prometheus_come_in(policies, namespace,
     assert {name for name, port in ports.items() if may_come_in(policies, namespace, caller, ROLES[name], port)} == may
 
 
+@pytest.mark.parametrize(("provider", "may"), [("eks", set()), ("gke", set(ROLES)), ("aks", set())])
+def test_the_server_of_identities_is_reached_where_pods_get_theirs_from_it(provider, may):
+    policies = of_kind(rendered_at("prod", provider), "NetworkPolicy")
+    assert {name for name, labels in ROLES.items() if may_reach_address(policies, labels, *METADATA)} == may
+
+
 def test_alerts_and_databases_are_reached_once_they_are_named():
     mail, source = {"cidrs": ["192.0.2.1/32"], "port": 587}, {"cidrs": ["192.0.2.2/32"], "port": 3306}
     given = over(values("prod", "eks"), {"network": {"alerts": [mail], "sources": [source]}})
