@@ -7,7 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from mlops_assets.instance import DATABASES
 from mlops_assets_tests import homes
+from mlops_assets_tests.cluster.objects import Object
 from mlops_assets_tests.cluster.processes import IMPORTED, ROOT, Process, Warm, warmed
 from mlops_assets_tests.cluster.simulated import Cluster, simulated_cluster
 from mlops_assets_tests.cluster.waiting import until
@@ -33,6 +34,7 @@ NAME = "scenarios"
 GPU = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
 SPOT = {"key": "mlops/spot", "value": "true", "effect": "NoSchedule"}
 STORAGE = {"module": "mlops_assets.sqlite_storage", "class": "SqliteStorage"}
+MONITORING = {"enabled": True, "max_resume_run_attempts": 2, "poll_interval_seconds": 1}
 QUICK = {
     "DAGSTER_STEP_DELEGATING_EXECUTOR_SLEEP_SECONDS": "0.1",
     "DO_NOT_TRACK": "true",
@@ -49,7 +51,9 @@ class Site:
     cluster: Cluster
     instance: dg.DagsterInstance
     home: Path
+    mailbox: Path
     workspace: WorkspaceProcessContext
+    socket: str
     warm: Warm
 
     def launch(self, job: str, **tags: str) -> str:
@@ -71,14 +75,35 @@ class Site:
         events = [log.dagster_event for log in self.instance.all_logs(run_id) if log.dagster_event]
         return [f"{event.event_type_value} {event.step_key or ''} {event.message} {_error(event)}" for event in events]
 
+    def tags(self, run_id: str) -> Mapping[str, str]:
+        """A run's tags as they are now."""
+        run = self.instance.get_run_by_id(run_id)
+        assert run
+        return run.tags
+
+    @contextmanager
+    def daemon(self) -> Iterator[None]:
+        """The project's own daemon, until the end of the block."""
+        log = self.home / "daemon.log"
+        workspace = self.home / "workspace.yaml"
+        server = {"socket": self.socket, "host": "localhost", "location_name": NAME}
+        workspace.write_text(yaml.safe_dump({"load_from": [{"grpc_server": server}]}))
+        environment = {**os.environ, **QUICK, "DAGSTER_HOME": str(self.home), "MLOPS_HOME": str(self.mailbox)}
+        words = ["mlops-assets", "daemon", "--workspace", str(workspace)]
+        process = self.warm.start(words, environment, self.home, log)
+        try:
+            yield
+        finally:
+            process.signal(signal.SIGKILL, everybody=True)
+
     def why(self, run_id: str, step: str) -> str:
         """Why a step failed, or is tried again."""
         kinds = ("STEP_FAILURE", "STEP_UP_FOR_RETRY")
         return "\n".join(line for line in self.told(run_id) if line.startswith(kinds) and f" {step} " in line)
 
-    def metadata(self, asset: dg.AssetKey) -> Mapping[str, Any]:
+    def metadata(self, asset: str) -> Mapping[str, Any]:
         """What the newest materialization of an asset says."""
-        (record,) = self.instance.fetch_materializations(asset, limit=1).records
+        (record,) = self.instance.fetch_materializations(dg.AssetKey(asset.split("/")), limit=1).records
         assert record.asset_materialization
         return record.asset_materialization.metadata
 
@@ -88,32 +113,38 @@ class Site:
         return run if run and run.is_finished else None
 
 
+def step_of(thing: Object) -> str | None:
+    """The step that a Job or pod is of; None where it is the run's own."""
+    return thing["metadata"]["labels"].get("dagster/op")
+
+
 def _error(event: dg.DagsterEvent) -> str:
     error = getattr(event.event_specific_data, "error", None)
     return error.message if error else ""
 
 
 @contextmanager
-def site(folder: Path, module: str = MODULE, **config: Any) -> Iterator[Site]:
-    """A cluster with one CPU node and one GPU node, and Dagster on it. `config` is more for dagster.yaml."""
-    home = folder / "dagster"
-    home.mkdir(parents=True)
+def site(folder: Path, module: str = MODULE, imported: Sequence[str] = ()) -> Iterator[Site]:
+    """A cluster with one CPU node and one GPU node, and Dagster on it, whose processes have imported what is said."""
+    home, mailbox = folder / "dagster", folder / "home"
+    for each in (home, mailbox):
+        each.mkdir(parents=True)
     with (
-        warmed(folder / "warm.log", [*IMPORTED, module]) as warm,
+        warmed(folder / "warm.log", [*IMPORTED, *imported, module]) as warm,
         simulated_cluster(folder / "cluster", warm, {IMAGE}) as cluster,
         tempfile.TemporaryDirectory(prefix="grpc") as sockets,  # short: a socket's path has at most 107 characters
     ):
         furnish(cluster)
-        write_instance(home, cluster, folder, config)
+        write_instance(home, cluster, mailbox)
         socket = f"{sockets}/socket"
-        server = start_code_server(warm, home, module, socket, folder / "code_server.log")
+        server = start_code_server(warm, home, mailbox, module, socket, folder / "code_server.log")
         target = GrpcServerTarget(host="localhost", port=None, socket=socket, location_name=NAME)
         with (
             dg.DagsterInstance.from_config(str(home)) as instance,
             _answering(server, socket, folder / "code_server.log"),
             WorkspaceProcessContext(instance, target) as workspace,
         ):
-            yield Site(cluster, instance, home, workspace, warm)
+            yield Site(cluster, instance, home, mailbox, workspace, socket, warm)
 
 
 def furnish(cluster: Cluster) -> None:
@@ -133,11 +164,12 @@ def add_gpu_node(cluster: Cluster, name: str, spot: bool = False) -> None:
     cluster.nodes.add(name, {"cpu": "16", "memory": "64Gi", "nvidia.com/gpu": "1"}, labels, taints)
 
 
-def write_instance(home: Path, cluster: Cluster, folder: Path, config: Mapping[str, Any]) -> None:
+def write_instance(home: Path, cluster: Cluster, mailbox: Path) -> None:
     """A prepared instance whose runs are Jobs."""
     for name in DATABASES:
         shutil.copytree(homes.prepared() / "dagster" / name, home / name)
-    variables = {**QUICK, "MLOPS_HOME": str(folder / "home")}
+    (mailbox / "mlflow.db").write_bytes(homes.empty_database())
+    variables = {**QUICK, "MLOPS_HOME": str(mailbox)}
     launcher = {
         "service_account_name": "dagster-run",
         "instance_config_map": "dagster-instance",
@@ -149,24 +181,24 @@ def write_instance(home: Path, cluster: Cluster, folder: Path, config: Mapping[s
         "env_vars": [f"{name}={value}" for name, value in variables.items()],
         "run_k8s_config": {
             "container_config": {
-                "resources": {"requests": {"cpu": "250m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}}
+                "resources": {"requests": {"cpu": "250m", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
             }
         },
     }
     said = {
         "telemetry": {"enabled": False},
+        "run_monitoring": MONITORING,
         "storage": {"custom": {**STORAGE, "config": {"base_dir": str(home)}}},
         "run_launcher": {"module": "dagster_k8s", "class": "K8sRunLauncher", "config": launcher},
-        "run_coordinator": {"module": "dagster.core.run_coordinator", "class": "DefaultRunCoordinator"},
-        **config,
+        "run_coordinator": {"module": "dagster._core.run_coordinator", "class": "DefaultRunCoordinator"},
     }
     (home / "dagster.yaml").write_text(yaml.safe_dump(said))
 
 
-def start_code_server(warm: Warm, home: Path, module: str, socket: str, log: Path) -> Process:
+def start_code_server(warm: Warm, home: Path, mailbox: Path, module: str, socket: str, log: Path) -> Process:
     """Dagster's own code server, which says in which image its code is."""
     words = ["--socket", socket, "--container-image", IMAGE, "--location-name", NAME, "--inject-env-vars-from-instance"]
-    environment = {**os.environ, **QUICK, "DAGSTER_HOME": str(home)}
+    environment = {**os.environ, **QUICK, "DAGSTER_HOME": str(home), "MLOPS_HOME": str(mailbox)}
     return warm.start(["dagster", "api", "grpc", "-m", module, *words], environment, home, log)
 
 

@@ -29,6 +29,8 @@ IMPORTED = (
     "dagster_k8s",
     "dagster_k8s.launcher",
     "mlops_assets.cli",
+    "mlops_assets.daemon",
+    "mlops_assets.resources.mlflow_database",
     "mlops_assets.instance",
     "mlops_assets.definitions",
     "mlops_assets.sqlite_storage",
@@ -37,11 +39,13 @@ IMPORTED = (
 
 @dataclass
 class Process:
-    """One that was started. `code` is negative for a signal, as `subprocess` says it; `peak` is in bytes."""
+    """One that was started. `code` is negative for a signal, as `subprocess` says it; `peak` is in bytes, `cpu` in
+    seconds."""
 
     pid: int = 0
     code: int = 0
     peak: int = 0
+    cpu: float = 0.0
     killed_for_memory: bool = False
     up: threading.Event = field(default_factory=threading.Event)
     ended: threading.Event = field(default_factory=threading.Event)
@@ -97,7 +101,7 @@ class Warm:
                 process.up.set()
             elif "ended" in said:
                 process = self._running.pop(said["ended"])
-                process.code, process.peak = said["code"], said["peak"]
+                process.code, process.peak, process.cpu = said["code"], said["peak"], said["cpu"]
                 process.ended.set()
             else:
                 self.ready.set()

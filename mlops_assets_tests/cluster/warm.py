@@ -88,7 +88,8 @@ def _report_ended(control: socket.socket, living: set[int]) -> None:
         living.discard(pid)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)
-        _say(control, ended=pid, code=os.waitstatus_to_exitcode(status), peak=used.ru_maxrss * 1024)
+        _say(control, ended=pid, code=os.waitstatus_to_exitcode(status), peak=used.ru_maxrss * 1024,
+             cpu=used.ru_utime + used.ru_stime)  # fmt: skip
 
 
 def _say(control: socket.socket, **said: Any) -> None:
