@@ -31,7 +31,7 @@ dev: $(INSTALLED) ## Open the Dagster UI and its daemon on the demo's instance (
 	@$(BIN)/mlops-assets dev --port $(PORT)
 
 test: $(INSTALLED) ## Run the tests (PYTEST="-k name": some of them)
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST)
+	@$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: $(INSTALLED) ## Lint, format, types, layers, definitions
 	@$(BIN)/ruff check $(wildcard $(PACKAGE))

@@ -12,10 +12,15 @@ ROOT = Path(__file__).parents[1]
 DOCUMENT = ROOT / "docs" / "faults.md"
 TESTS = ROOT / "mlops_assets_tests" / "faults"
 FULL_SIZE = {
+    "MLOPS_ALERT_KILLS_EVERY": "1",
     "MLOPS_BACKFILL_DAYS": "365",
     "MLOPS_FLIPS": "1000",
-    "MLOPS_PUBLICATIONS": "25",
+    "MLOPS_FRESH_INSTANCES": "20",
+    "MLOPS_KILLS": "40",
+    "MLOPS_MUTATIONS": "500",
     "MLOPS_OUTAGE_SECONDS": "40",
+    "MLOPS_PUBLICATIONS": "25",
+    "MLOPS_RACES": "50",
 }
 ROW = re.compile(r"^\| (?P<number>\d+) \| (?P<fault>[^|]+) \| (?P<promise>[^|]+) \|.*$", re.MULTILINE)
 

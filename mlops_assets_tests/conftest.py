@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from mlops_assets_tests.homes import instance_at, without_waiting_for_the_disk
+from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
 os.environ.setdefault("DO_NOT_TRACK", "true")
@@ -22,12 +23,37 @@ without_waiting_for_the_disk()
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
-LONGEST = ("test_row_20_killed.py", "test_dev.py", "test_demo.py", "test_bad_input.py", "test_retrain_on_decision.py")
+LONGEST = (
+    "test_demo",
+    "test_dev",
+    "test_row_20_killed",
+    "test_policies",
+    "test_retraining",
+    "test_row_21_daemon_killed",
+    "test_row_28_racing_releases",
+    "test_retrain_on_decision",
+    "test_row_24_silent_daemon",
+    "test_champion",
+    "test_data",
+    "test_reproducing",
+    "test_lives",
+    "test_conformance",
+    "test_row_42_alert_channel_down",
+    "test_row_41_forged_events",
+    "test_performance",
+    "test_labels",
+    "test_upstream",
+    "test_row_18_clocks",
+    "test_row_22_two_daemons",
+    "test_rollback",
+    "test_row_46_backfill",
+)
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the files that take minutes, so that no core waits for another at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    """Begin with the files that take longest, so that no core waits for another at the end."""
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
 
 
 @pytest.fixture
@@ -52,6 +78,12 @@ def record_figure(request):
                 stream.write(json.dumps(entry, default=str) + "\n")
 
     return record
+
+
+@pytest.fixture(scope="session")
+def lives(tmp_path_factory):
+    """Where lives are laid out again that many tests begin with."""
+    return Lives(tmp_path_factory.mktemp("lives"))
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from mlops_assets import instance, settings
 
+NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
+
 
 def without_waiting_for_the_disk() -> None:
     """Let every SQLite database of this process trust the operating system: no test cuts the power, many kill."""
@@ -45,7 +47,15 @@ def prepared() -> Path:
             patch.delenv(setting.name)
         patch.setenv(settings.HOME.name, str(home))
         instance.prepare()
+    _without_reading_migrations_again()
     return home
+
+
+def _without_reading_migrations_again() -> None:
+    """MLflow reads all of its migrations for each database that it opens, to know the newest: once is enough."""
+    from mlflow.store.db import utils
+
+    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
 
 
 @cache
@@ -61,6 +71,17 @@ def instance_at(folder: Path) -> Iterator[dg.DagsterInstance]:
         shutil.copytree(prepared() / "dagster" / name, folder / name)
     (folder / "home").mkdir(exist_ok=True)
     (folder / "home" / "mlflow.db").write_bytes(empty_database())
+    with opened_at(folder) as opened:
+        yield opened
+
+
+@contextmanager
+def opened_at(folder: Path) -> Iterator[dg.DagsterInstance]:
+    """The instance that was made in `folder`.
+
+    What steps print is pytest's to capture: Dagster would start four processes a run for it.
+    """
     storage = {"module": "mlops_assets.sqlite_storage", "class": "SqliteStorage", "config": {"base_dir": str(folder)}}
-    with dg.instance_for_test(temp_dir=str(folder), overrides={"storage": {"custom": storage}}) as opened:
+    overrides = {"storage": {"custom": storage}, "compute_logs": NO_LOGS}
+    with dg.instance_for_test(temp_dir=str(folder), overrides=overrides) as opened:
         yield opened

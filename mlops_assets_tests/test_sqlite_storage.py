@@ -1,7 +1,9 @@
 """The storage of the prepared instance: Dagster's own files and answers, with an engine kept for each file."""
 
 import os
+import sqlite3
 import threading
+from contextlib import closing
 
 import dagster as dg
 import pytest
@@ -80,6 +82,35 @@ def test_a_run_makes_one_engine_a_file_where_dagster_makes_one_a_connection(home
     ours = engines(home)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
     assert ours < 8 < 30 < engines(home)
+
+
+def tables(path) -> list:
+    with closing(sqlite3.connect(path)) as connection:
+        said = [
+            *connection.execute("SELECT sql FROM sqlite_master ORDER BY name"),
+            *connection.execute("PRAGMA journal_mode"),
+        ]
+        return [*said, *connection.execute("SELECT version_num FROM alembic_version")]
+
+
+def test_the_file_of_a_run_is_made_as_dagster_makes_it(home):
+    ours = home / "history" / "runs" / f"{materialize(home)}.db"
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    dagsters = home / "history" / "runs" / f"{materialize(home)}.db"
+    assert tables(ours) == tables(dagsters)
+    assert {path.suffix for path in ours.parent.iterdir()} == {".db"}
+
+
+@pytest.mark.parametrize("error", [FileExistsError, PermissionError])
+def test_where_the_file_of_a_run_cannot_be_linked_dagster_makes_it(home, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(os, "link", refuse)
+    run_id = materialize(home)
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        assert opened.get_run_by_id(run_id).is_success
+        assert len(opened.all_logs(run_id)) > 10
 
 
 def test_no_connection_outlives_the_instance(home):

@@ -18,6 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from typer.testing import CliRunner
+
+from mlops_assets.cli import app
+
 RUNS = """{ runsOrError { ... on Runs { results {
   runId status creationTime startTime endTime tags { key value } assetSelection { path } } } } }"""
 TICKS = """{ sensorOrError(sensorSelector: { repositoryLocationName: "mlops_assets", repositoryName: "__repository__",
@@ -79,10 +83,8 @@ class DevServer:
 
 def deliver(home: Path, model: str, count: int) -> None:
     """The next deliveries of a model's world, dropped into the landing folder of a home."""
-    subprocess.run(
-        [sys.executable, "-m", "mlops_assets.cli", "deliver", model, "--count", str(count)],
-        env=os.environ | {"MLOPS_HOME": str(home)}, check=True, capture_output=True,
-    )  # fmt: skip
+    told = CliRunner().invoke(app, ["deliver", model, "--count", str(count)], env={"MLOPS_HOME": str(home)})
+    assert told.exit_code == 0, told.output
 
 
 def free_port() -> int:

@@ -3,7 +3,6 @@ FOLDER` prints a line of JSON for each way."""
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ from mlops_assets import instance, settings
 from mlops_assets.lease import HeldError, lease
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.dying import BETWEEN, LIBRARIES, QUIET, daemon, rounds
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, load
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 ROUNDS, SECONDS = 4, 120
@@ -105,8 +104,7 @@ def main(folder: Path) -> None:
     without_waiting_for_the_disk()
     os.environ[settings.HOME.name] = str(folder)
     os.environ.pop(settings.DAGSTER_HOME.name, None)
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    load(LIBRARIES)
     for name, guard in (("lease", lease), ("control", unguarded)):
         os.environ[settings.HOME.name] = str(folder / name)
         os.environ.pop(settings.DAGSTER_HOME.name, None)

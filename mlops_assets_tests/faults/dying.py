@@ -6,7 +6,6 @@ Processes are forked from one that has loaded every library and opened nothing.
 
 from __future__ import annotations
 
-import importlib
 import json
 import logging
 import os
@@ -36,7 +35,7 @@ from dagster._time import get_current_datetime
 from mlops_assets import instance, settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, load
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 TICK_POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
@@ -160,8 +159,7 @@ def main(folder: Path) -> None:
     """Each point once."""
     warnings.simplefilter("ignore")
     without_waiting_for_the_disk()
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    load(LIBRARIES)
     home, kept = folder / "home", folder / "kept"
     os.environ[settings.HOME.name] = str(home)
     os.environ.pop(settings.DAGSTER_HOME.name, None)

@@ -5,7 +5,6 @@ A program, because it dies: `python -m mlops_assets_tests.faults.filling FOLDER 
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import signal
@@ -29,7 +28,7 @@ from mlops_assets import settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
 from mlops_assets_tests.faults.dying import BETWEEN, DEQUEUE_POINTS, LIBRARIES, QUIET, daemon, shipped
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, load
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 FIRST = date(2024, 1, 1)
@@ -119,8 +118,7 @@ def main(home: Path, days: int) -> None:
     os.environ[settings.HOME.name] = str(home)
     os.environ.pop(settings.DAGSTER_HOME.name, None)
     os.environ[shop.DAILY] = "yes"
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    load(LIBRARIES)
     forked(lambda: str(shipped(home)))
     keys = deliver(home, days)
     forked(lambda: rounds(home, 1, 0))

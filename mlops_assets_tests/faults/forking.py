@@ -13,6 +13,17 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 
+def load(libraries: Iterable[str]) -> None:
+    """Import what the children will need, and work out what SQLAlchemy's tables mean: both take longer than they do."""
+    import sqlalchemy.orm
+
+    for name in libraries:
+        importlib.import_module(name)
+    sqlalchemy.orm.configure_mappers()
+    gc.collect()
+    gc.freeze()
+
+
 def forked(act: Callable[[], Any]) -> Any:
     """What `act` returns in a process of its own; None where it was killed.
 

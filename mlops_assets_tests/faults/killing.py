@@ -6,7 +6,6 @@ A program, because processes are forked from one that has loaded every library a
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import shutil
@@ -41,7 +40,7 @@ from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import UNPARTITIONED, Records
 from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, load
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 HISTORY, NEXT = toy.MONTHS[:3], toy.MONTHS[3:4]
@@ -339,8 +338,7 @@ def main(folder: Path, trials: int) -> None:
     warnings.simplefilter("ignore")
     without_waiting_for_the_disk()
     import_what_stores_models()
-    for name in HEAVY:
-        importlib.import_module(name)
+    load(HEAVY)
     laboratory = Laboratory(folder)
     life = Life(laboratory.home)
     laboratory.home.mkdir(parents=True)

@@ -6,7 +6,6 @@ that it has tried. The registry is a real MLflow in SQLite, the ledger wherever 
 
 from __future__ import annotations
 
-import importlib
 import json
 import multiprocessing
 import os
@@ -27,11 +26,11 @@ from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, load
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 LIBRARIES = [f"mlflow.store.{name}.sqlalchemy_store" for name in ("model_registry", "tracking")]
-PROCESSES, ROUNDS, UNGUARDED = 4, 50, 5
+PROCESSES, ROUNDS, UNGUARDED = 4, int(os.environ.get("MLOPS_RACES", "10")), 5
 FORK = multiprocessing.get_context("fork")
 
 
@@ -156,6 +155,15 @@ def die(folder: Path, uri: str) -> None:
         release(wish(version, judged_against), ledger, registry, now)
         return commits
 
+    def followed() -> dict[str, Any]:
+        before = outcome(home, uri)
+        follow("toy", *at(home, uri), now)
+        return {"before": before, "after": outcome(home, uri)}
+
+    def released_again() -> dict[str, Any]:
+        releasing(2, 1)
+        return outcome(home, uri)
+
     forked(lambda: prepare(home, 2))
     forked(lambda: releasing(1, None))
     shutil.copytree(home, kept)
@@ -164,12 +172,7 @@ def die(folder: Path, uri: str) -> None:
         shutil.rmtree(home)
         shutil.copytree(kept, home)
         killed = forked(lambda dies_at=dies_at: releasing(2, 1, dies_at)) is None
-        before = forked(lambda: outcome(home, uri))
-        forked(lambda: follow("toy", *at(home, uri), now))
-        after = forked(lambda: outcome(home, uri))
-        forked(lambda: releasing(2, 1))
-        again = forked(lambda: outcome(home, uri))
-        told("trial", dies_at=dies_at, killed=killed, before=before, after=after, again=again)
+        told("trial", dies_at=dies_at, killed=killed, **forked(followed), again=forked(released_again))
 
 
 def told(kind: str, **what: Any) -> None:
@@ -180,6 +183,5 @@ def told(kind: str, **what: Any) -> None:
 
 if __name__ == "__main__":
     without_waiting_for_the_disk()
-    for name in LIBRARIES:
-        importlib.import_module(name)
+    load(LIBRARIES)
     {"race": race, "die": die}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])

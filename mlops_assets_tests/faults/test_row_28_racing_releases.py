@@ -1,4 +1,7 @@
-"""Row 28: releases that race for the champion, from four processes; and one killed before each of its commits."""
+"""Row 28: releases that race for the champion, from four processes; and one killed before each of its commits.
+
+MLOPS_RACES says how many rounds the four race.
+"""
 
 import json
 import subprocess
@@ -25,7 +28,7 @@ def program(what, folder, ledger):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def raced(request, tmp_path_factory):
-    """What two hundred releases left, with the ledger in either database."""
+    """What four releases a round left, with the ledger in either database."""
     folder = tmp_path_factory.mktemp("race")
     if request.param == "sqlite":
         yield request.param, program("race", folder, f"sqlite:///{folder}/ledger.db")

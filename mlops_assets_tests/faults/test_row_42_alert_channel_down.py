@@ -1,4 +1,7 @@
-"""Row 42: an alert channel that is down or slow, and processes that are killed while they raise or tell."""
+"""Row 42: an alert channel that is down or slow, and processes that are killed while they raise or tell.
+
+MLOPS_ALERT_KILLS_EVERY says at which of their moments they are killed: 1 is at each.
+"""
 
 from __future__ import annotations
 

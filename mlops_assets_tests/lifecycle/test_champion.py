@@ -18,6 +18,7 @@ from mlops_assets_tests.lifecycle.stages import checks, failure, materialized, m
 from mlops_assets_tests.lifecycle.test_releasing import NOON, clock, trusting
 from mlops_assets_tests.toy import Workshop
 
+BEFORE = ("trained_model", "evaluation_report", "registered_version")
 NOBODY = "http://127.0.0.1:9"
 WEAK = {"path": "sklearn.dummy.DummyRegressor"}
 GOOD = {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 20}}
@@ -36,11 +37,16 @@ def redeclared(shop, **changes):
     return Workshop(shop.home, shop.instance, {**shop.changes, **changes})
 
 
-def released(shop):
-    """The workshop with a weak champion, and a month more to learn from."""
-    assert run(shop).success
+def reign(shop):
+    """A weak champion, and a month more to learn from."""
+    assert run(validated(shop)).success
     validate(shop, toy.MONTHS[3])
-    return redeclared(shop, estimator=GOOD)
+
+
+def challenge(shop):
+    """The same, and a better version that is not released."""
+    reign(shop)
+    assert run(redeclared(shop, estimator=GOOD), *BEFORE).success
 
 
 def record(shop, kind=Champion, asset=CHAMPION):
@@ -77,9 +83,17 @@ def tick(shop, cursor=None):
 
 
 @pytest.fixture
-def first(workshop):
+def first(lives):
     """A workshop whose weak first version is champion, and whose next candidate is better."""
-    return released(validated(workshop(estimator=WEAK, gates=[])))
+    with lives.begun(reign, estimator=WEAK, gates=[]) as shop:
+        yield redeclared(shop, estimator=GOOD)
+
+
+@pytest.fixture
+def second(lives):
+    """The same workshop with a better version, not released yet."""
+    with lives.begun(challenge, estimator=WEAK, gates=[]) as shop:
+        yield redeclared(shop, estimator=GOOD)
 
 
 def test_the_first_version_that_clears_its_gates_becomes_champion_by_the_ledger(workshop):
@@ -99,13 +113,11 @@ def test_the_first_version_that_clears_its_gates_becomes_champion_by_the_ledger(
     assert checks(result)["serves_what_was_released"].passed
 
 
-def test_the_evidence_of_a_release_can_be_opened_by_its_digests(workshop):
-    shop = validated(workshop())
-    assert run(shop).success
-    evidence, blobs = record(shop).reign.evidence, shop.resources["blobs"]
-    candidate = record(shop, Candidate, "trained_model")
+def test_the_evidence_of_a_release_can_be_opened_by_its_digests(released):
+    evidence, blobs = record(released).reign.evidence, released.resources["blobs"]
+    candidate = record(released, Candidate, "trained_model")
     assert Candidate.model_validate_json(blobs.read(evidence["candidate"])) == candidate
-    report = record(shop, EvaluationReport, "evaluation_report")
+    report = record(released, EvaluationReport, "evaluation_report")
     assert EvaluationReport.model_validate_json(blobs.read(evidence["report"])) == report
     assert b'"gates"' in blobs.read(evidence["policy"])
     assert evidence["model"] == candidate.model_sha256
@@ -113,8 +125,8 @@ def test_the_evidence_of_a_release_can_be_opened_by_its_digests(workshop):
 
 
 @pytest.mark.parametrize(("margin", "version"), [(0.0, 2), (1e6, 1)])
-def test_a_later_candidate_must_beat_the_champion_by_the_margin(workshop, margin, version):
-    shop = released(validated(workshop(registration={"margin": margin}, estimator=WEAK, gates=[])))
+def test_a_later_candidate_must_beat_the_champion_by_the_margin(first, margin, version):
+    shop = redeclared(first, registration={"margin": margin})
     result = run(shop)
     assert result.success
     assert record(shop).version == shop.resources["registry"].champion("toy").number == version
@@ -137,9 +149,8 @@ def test_the_same_run_again_releases_nothing_and_has_the_same_data_version(first
     assert record(first).sentence == "toy v2: It is champion already."
 
 
-def test_a_gate_raised_after_the_report_is_held_against_the_release_too(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report", "registered_version").success
+def test_a_gate_raised_after_the_report_is_held_against_the_release_too(registered):
+    shop = registered
     shop.spec.__dict__["gates"] = toy.spec("x", gates=[{"metric": "skill", "at_least": 0.999}]).gates
     alone = run(shop, CHAMPION)
     assert "toy v1 is not released: 1 of 1 gates failed: skill is" in failure(alone)
@@ -147,48 +158,45 @@ def test_a_gate_raised_after_the_report_is_held_against_the_release_too(workshop
 
 
 def test_a_version_of_another_candidate_is_not_released(first):
-    assert run(first, "trained_model", "evaluation_report").success
+    assert run(first, *BEFORE[:2]).success
     alone = run(first, CHAMPION)
     assert "Materialize registered_version again" in failure(alone)
     assert kinds(first) == [("released", 1), ("confirmed", 1)]
 
 
-def test_who_was_judged_against_yesterdays_champion_stays_challenger(first):
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    registry, candidate = first.resources["registry"], record(first, Candidate, "trained_model")
+def test_who_was_judged_against_yesterdays_champion_stays_challenger(second):
+    registry, candidate = second.resources["registry"], record(second, Candidate, "trained_model")
     rival = registry.register(candidate.model_copy(update={"model_sha256": "e" * 64}))
     said = {"who": "ada", "why": "By hand.", "when": NOON, "previous": 1}
-    first.resources["ledger"].append(Entry(kind="released", model="toy", version=rival.number, **said))
-    assert run(first, CHAMPION).success
-    assert record(first).version == rival.number == registry.champion("toy").number
-    assert "compared with v1, and the champion is v3 now" in record(first).sentence
+    second.resources["ledger"].append(Entry(kind="released", model="toy", version=rival.number, **said))
+    assert run(second, CHAMPION).success
+    assert record(second).version == rival.number == registry.champion("toy").number
+    assert "compared with v1, and the champion is v3 now" in record(second).sentence
 
 
-def test_a_registry_that_goes_away_half_way_is_an_outage_and_the_next_run_finishes(first):
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    registry = first.resources["registry"]
-    first.resources["registry"] = AliasesDown(root=registry.root, tracking_uri=registry.tracking_uri)
-    result = run(first, CHAMPION)
-    assert ending_of(first.instance, result.dagster_run) == "outage"
+def test_a_registry_that_goes_away_half_way_is_an_outage_and_the_next_run_finishes(second):
+    registry = second.resources["registry"]
+    second.resources["registry"] = AliasesDown(root=registry.root, tracking_uri=registry.tracking_uri)
+    result = run(second, CHAMPION)
+    assert ending_of(second.instance, result.dagster_run) == "outage"
     assert "The release of toy v2 is not finished: MLflow at http://127.0.0.1:9 did not" in failure(result)
     assert materialized(result) == set()
-    assert (record(first).version, registry.champion("toy").number) == (1, 1)
-    first.resources["registry"] = registry
-    assert run(first, CHAMPION).success
-    assert (record(first).version, registry.champion("toy").number) == (2, 2)
-    assert kinds(first)[2:] == [("released", 2), ("confirmed", 2)]
+    assert (record(second).version, registry.champion("toy").number) == (1, 1)
+    second.resources["registry"] = registry
+    assert run(second, CHAMPION).success
+    assert (record(second).version, registry.champion("toy").number) == (2, 2)
+    assert kinds(second)[2:] == [("released", 2), ("confirmed", 2)]
 
 
-def test_the_sensor_ends_a_release_that_was_cut_off(first):
+def test_the_sensor_ends_a_release_that_was_cut_off(second):
     said = {"who": "ada", "why": "By hand.", "when": NOON, "previous": 1}
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    first.resources["ledger"].append(Entry(kind="released", model="toy", version=2, **said))
-    look = tick(first)
+    second.resources["ledger"].append(Entry(kind="released", model="toy", version=2, **said))
+    look = tick(second)
     assert look.asset_events == []
-    assert first.resources["registry"].champion("toy").number == 2
-    assert kinds(first)[-1] == ("confirmed", 2)
-    tick(first)
-    assert kinds(first)[2:] == [("released", 2), ("confirmed", 2)]
+    assert second.resources["registry"].champion("toy").number == 2
+    assert kinds(second)[-1] == ("confirmed", 2)
+    tick(second)
+    assert kinds(second)[2:] == [("released", 2), ("confirmed", 2)]
 
 
 def test_without_a_version_the_sensor_asks_nobody(workshop):
@@ -206,42 +214,38 @@ def test_a_registry_that_is_down_is_said_and_changes_no_verdict(first):
 
 
 @pytest.mark.parametrize(("number", "has"), [(2, "is on v2"), (None, "is gone")])
-def test_an_alias_moved_by_hand_is_found_told_once_and_restored_by_the_command_that_is_named(first, number, has):
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    before = tick(first)
-    move(first, number)
-    look = tick(first, before.cursor)
+def test_an_alias_moved_by_hand_is_found_told_once_and_restored_by_the_command_that_is_named(second, number, has):
+    before = tick(second)
+    move(second, number)
+    look = tick(second, before.cursor)
     [event] = look.asset_events
     assert (event.asset_key, event.check_name, event.passed) == (dg.AssetKey(["toy", CHAMPION]), SERVES, False)
     assert f"alias champion of toy {has}, and the champion is v1" in event.description
     assert "`mlops-assets restore toy --reason ...` puts it back" in event.description
-    [alert] = [known.alert for known in first.resources["alerts"].open()]
+    [alert] = [known.alert for known in second.resources["alerts"].open()]
     assert (alert.kind, alert.model, event.description in alert.sentence) == ("failed_check", "toy", True)
-    again = tick(first, look.cursor)
+    again = tick(second, look.cursor)
     assert (again.asset_events, again.cursor) == ([], look.cursor)
 
-    said = restore("toy", "ada", "An accident.", first.resources["ledger"], first.resources["registry"], clock)
+    said = restore("toy", "ada", "An accident.", second.resources["ledger"], second.resources["registry"], clock)
     assert said == "The alias champion of toy is on v1 again."
-    over = tick(first, again.cursor)
+    over = tick(second, again.cursor)
     assert [event.passed for event in over.asset_events] == [True]
-    assert first.resources["alerts"].open() == []
-    assert kinds(first)[-2:] == [("restored", 1), ("confirmed", 1)]
+    assert second.resources["alerts"].open() == []
+    assert kinds(second)[-2:] == [("restored", 1), ("confirmed", 1)]
 
 
-def test_an_alias_moved_by_hand_fails_the_check_of_the_next_run_and_nothing_is_released(first):
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    move(first, 2)
-    result = run(first, "trained_model", "evaluation_report", "registered_version", CHAMPION)
+def test_an_alias_moved_by_hand_fails_the_check_of_the_next_run_and_nothing_is_released(second):
+    move(second, 2)
+    result = run(second, "trained_model", "evaluation_report", "registered_version", CHAMPION)
     assert not checks(result)[SERVES].passed
-    assert record(first).version == 1
-    assert kinds(first) == [("released", 1), ("confirmed", 1)]
+    assert record(second).version == 1
+    assert kinds(second) == [("released", 1), ("confirmed", 1)]
 
 
-def test_an_alias_set_by_hand_where_nothing_was_released_is_found(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report", "registered_version").success
-    move(shop, 1)
-    [event] = tick(shop).asset_events
+def test_an_alias_set_by_hand_where_nothing_was_released_is_found(registered):
+    move(registered, 1)
+    [event] = tick(registered).asset_events
     assert "v1 of toy holds the registry's alias champion, and was never released" in event.description
 
 
@@ -254,15 +258,14 @@ def test_a_champion_from_before_the_ledger_is_adopted_and_can_be_followed(first)
     assert champion(empty.links("toy"), "toy").previous == 1
 
 
-def test_a_ledger_that_was_changed_fails_the_check_and_one_that_was_cut_releases_nothing(first):
-    assert run(first, "trained_model", "evaluation_report", "registered_version").success
-    (first.home / "ledger.db").unlink()
-    [event] = tick(first).asset_events
+def test_a_ledger_that_was_changed_fails_the_check_and_one_that_was_cut_releases_nothing(second):
+    (second.home / "ledger.db").unlink()
+    [event] = tick(second).asset_events
     assert "The ledger cannot be trusted: entry 1 is missing" in event.description
-    result = run(first, CHAMPION)
-    assert ending_of(first.instance, result.dagster_run) == "verdict"
+    result = run(second, CHAMPION)
+    assert ending_of(second.instance, result.dagster_run) == "verdict"
     assert "its end was cut off, or an old copy of it was put back" in failure(result)
-    assert first.resources["registry"].champion("toy").number == 1
+    assert second.resources["registry"].champion("toy").number == 1
 
 
 def test_what_a_person_went_back_from_is_not_released_by_the_next_run(first):

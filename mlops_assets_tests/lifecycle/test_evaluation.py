@@ -59,22 +59,18 @@ def test_a_candidate_is_judged_on_the_newest_month_and_everything_is_said_and_sa
     assert set(checks(result)) == {"stands_on_current_data", "skill_is_high_enough", *judges}
 
 
-def test_metrics_of_the_hold_out_are_in_the_candidates_mlflow_run(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
+def test_metrics_of_the_hold_out_are_in_the_candidates_mlflow_run(judged):
     from mlflow import MlflowClient
 
-    found = MlflowClient(shop.resources["tracking"].tracking_uri).get_run(report(shop).mlflow_run_id)
-    assert found.data.metrics["holdout_mae"] == pytest.approx(report(shop).metrics["mae"].value)
-    assert found.data.metrics["holdout_skill"] == pytest.approx(report(shop).skill)
+    found = MlflowClient(judged.resources["tracking"].tracking_uri).get_run(report(judged).mlflow_run_id)
+    assert found.data.metrics["holdout_mae"] == pytest.approx(report(judged).metrics["mae"].value)
+    assert found.data.metrics["holdout_skill"] == pytest.approx(report(judged).skill)
 
 
-def test_the_same_candidate_judged_twice_gives_the_same_report(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    first = report(shop)
-    assert run(shop, "evaluation_report").success
-    assert report(shop) == first
+def test_the_same_candidate_judged_twice_gives_the_same_report(judged):
+    first = report(judged)
+    assert run(judged, "evaluation_report").success
+    assert report(judged) == first
 
 
 def test_a_failed_gate_blocks_registration_in_the_same_run_and_shows_its_numbers(workshop):
@@ -111,62 +107,52 @@ def test_a_hold_out_with_one_value_only_leaves_metrics_undefined_and_their_gates
     )
 
 
-def test_rows_that_changed_after_training_cannot_judge(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model").success
-    validate(shop, MONTHS[-1], toy.rows(MONTHS[-1], seed=1))
-    result = run(shop, "evaluation_report")
+def test_rows_that_changed_after_training_cannot_judge(trained):
+    validate(trained, MONTHS[-1], toy.rows(MONTHS[-1], seed=1))
+    result = run(trained, "evaluation_report")
     assert not result.success
     assert "2024-03-01 of validated_features changed after the candidate was trained" in failure(result)
 
 
-def test_a_changed_file_is_never_read_as_if_it_were_the_one_that_was_written(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model").success
-    (file,) = (shop.home / "tables" / "toy" / "validated_features" / "partition=2024-03-01").glob("*.parquet")
+def test_a_changed_file_is_never_read_as_if_it_were_the_one_that_was_written(trained):
+    (file,) = (trained.home / "tables" / "toy" / "validated_features" / "partition=2024-03-01").glob("*.parquet")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
-    result = run(shop, "evaluation_report")
+    result = run(trained, "evaluation_report")
     assert not result.success
     assert "holds other bytes than were written" in failure(result)
-    assert report(shop) is None
+    assert report(trained) is None
 
 
 @pytest.mark.parametrize(
     ("name", "made", "asked"),
     [("tracking", Tracking, "give models:/"), ("tracking", DownAtTheEnd, "record"), ("registry", Registry, "give the")],
 )
-def test_an_mlflow_that_does_not_answer_is_an_outage_and_not_a_death(workshop, name, made, asked):
-    shop = validated(workshop())
-    assert run(shop, "trained_model").success
-    uri = shop.resources["tracking"].tracking_uri if made is DownAtTheEnd else NOBODY
-    shop.resources[name] = made(root=str(shop.home), tracking_uri=uri)
-    result = run(shop, "evaluation_report")
-    assert ending_of(shop.instance, result.dagster_run) == "outage"
+def test_an_mlflow_that_does_not_answer_is_an_outage_and_not_a_death(trained, name, made, asked):
+    uri = trained.resources["tracking"].tracking_uri if made is DownAtTheEnd else NOBODY
+    trained.resources[name] = made(root=str(trained.home), tracking_uri=uri)
+    result = run(trained, "evaluation_report")
+    assert ending_of(trained.instance, result.dagster_run) == "outage"
     assert "toy cannot be judged: MLflow at http://127.0.0.1:9 did not" in failure(result)
     assert f"did not {asked}" in failure(result)
-    assert report(shop) is None
+    assert report(trained) is None
 
 
-def test_the_next_candidate_is_compared_with_the_champion_on_the_same_rows(workshop):
-    shop = validated(workshop())
-    assert run(shop).success
-    assert report(shop).champion is None
-    assert report(shop).champion_absent == "There is no champion yet."
-    validate(shop, toy.MONTHS[3])
-    result = run(shop, "trained_model", "evaluation_report")
+def test_the_next_candidate_is_compared_with_the_champion_on_the_same_rows(released):
+    assert report(released).champion is None
+    assert report(released).champion_absent == "There is no champion yet."
+    validate(released, toy.MONTHS[3])
+    result = run(released, "trained_model", "evaluation_report")
     assert result.success
-    found = report(shop).champion
+    found = report(released).champion
     assert (found.champion_version, found.partitions, found.rows) == (1, ("2024-04-01",), 300)
     assert "champion v1" in metadata(result, "evaluation_report")["summary"]
 
 
-def test_the_champion_is_not_compared_with_itself(workshop):
-    shop = validated(workshop())
-    assert run(shop).success
-    assert run(shop, "evaluation_report").success
-    assert report(shop).champion_absent == "The candidate is champion v1 itself."
+def test_the_champion_is_not_compared_with_itself(released):
+    assert run(released, "evaluation_report").success
+    assert report(released).champion_absent == "The candidate is champion v1 itself."
 
 
 def test_a_slice_by_personal_data_hides_its_values(workshop):

@@ -12,6 +12,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import late, toy
 from mlops_assets_tests.lifecycle.stages import checks, failure, metadata, run, validate
+from mlops_assets_tests.toy import Workshop
 
 JANUARY = "2024-01"
 LABELLING = ("raw_labels", "labels")
@@ -194,14 +195,19 @@ def test_labels_without_rows_wait_for_them(shop):
     assert "toy/labels[2024-02-01]: its rows have not come" in failure(result)
 
 
-@pytest.fixture
-def taught(shop):
-    """Three months with labels that were known ten days after the rows, and a candidate learned from them."""
+def teach(shop):
+    opened = Workshop(shop.home, shop.instance, late.declared(shop.home / "labels"))
     for month in toy.MONTHS[:3]:
-        validate(shop, month, late.rows(month).drop(columns="sales"))
-        late.deliver_labels(shop, month)
-    shop.run(toy.MONTHS[:3], LABELLING)
-    return shop
+        validate(opened, month, late.rows(month).drop(columns="sales"))
+        late.deliver_labels(opened, month)
+    assert opened.run(toy.MONTHS[:3], LABELLING).success
+
+
+@pytest.fixture
+def taught(lives):
+    """Three months with labels that were known ten days after the rows."""
+    with lives.begun(teach) as shop:
+        yield Workshop(shop.home, shop.instance, late.declared(shop.home / "labels"))
 
 
 def candidate(shop) -> Candidate:

@@ -30,14 +30,17 @@ def report(shop, month=APRIL):
     return record(shop, PerformanceReport, "performance_report", month)
 
 
-@pytest.fixture
-def shop(workshop):
-    """A champion of January and February, and April and May validated after it."""
-    opened = validated(workshop())
-    run(opened)
+def live(shop):
+    assert run(validated(shop)).success
     for month in (APRIL, MAY):
-        validate(opened, month)
-    return opened
+        validate(shop, month)
+
+
+@pytest.fixture
+def shop(lives):
+    """A champion of January and February, and April and May validated after it."""
+    with lives.begun(live) as shop:
+        yield shop
 
 
 def test_every_row_is_predicted_by_the_champion_and_measured_by_its_label(shop):

@@ -42,64 +42,52 @@ def test_materialized_alone_after_a_failed_gate_it_refuses_with_the_numbers(work
     assert versions(shop) == ()
 
 
-def test_a_candidate_trained_after_the_report_is_refused(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    assert run(shop, "trained_model").success
-    alone = run(shop, "registered_version")
+def test_a_candidate_trained_after_the_report_is_refused(judged):
+    assert run(judged, "trained_model").success
+    alone = run(judged, "registered_version")
     assert not alone.success
     assert "the report judged candidate" in failure(alone)
-    assert versions(shop) == ()
+    assert versions(judged) == ()
 
 
-def test_a_gate_raised_after_the_report_is_held_against_it(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    shop.spec.__dict__["gates"] = toy.spec("x", gates=[{"metric": "skill", "at_least": 0.999}]).gates
-    alone = run(shop, "registered_version")
+def test_a_gate_raised_after_the_report_is_held_against_it(judged):
+    judged.spec.__dict__["gates"] = toy.spec("x", gates=[{"metric": "skill", "at_least": 0.999}]).gates
+    alone = run(judged, "registered_version")
     assert "skill is" in failure(alone)
 
 
-def test_the_same_candidate_twice_is_one_version(workshop):
-    shop = validated(workshop())
-    assert run(shop).success
-    first = record(shop)
-    assert run(shop, "registered_version").success
-    assert len(versions(shop)) == 1
-    assert record(shop).version == first.version
+def test_the_same_candidate_twice_is_one_version(released):
+    first = record(released)
+    assert run(released, "registered_version").success
+    assert len(versions(released)) == 1
+    assert record(released).version == first.version
 
 
-def test_an_mlflow_that_does_not_answer_is_an_outage_and_the_next_run_finishes(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    registry = shop.resources["registry"]
-    shop.resources["registry"] = Registry(root=registry.root, tracking_uri=NOBODY)
-    result = run(shop, "registered_version")
-    assert ending_of(shop.instance, result.dagster_run) == "outage"
+def test_an_mlflow_that_does_not_answer_is_an_outage_and_the_next_run_finishes(judged):
+    registry = judged.resources["registry"]
+    judged.resources["registry"] = Registry(root=registry.root, tracking_uri=NOBODY)
+    result = run(judged, "registered_version")
+    assert ending_of(judged.instance, result.dagster_run) == "outage"
     assert "The registration of toy is not finished: MLflow at http://127.0.0.1:9 did not" in failure(result)
     assert registry.versions("toy") == ()
-    shop.resources["registry"] = registry
-    assert run(shop, "registered_version").success
-    assert [version.number for version in versions(shop)] == [1]
+    judged.resources["registry"] = registry
+    assert run(judged, "registered_version").success
+    assert [version.number for version in versions(judged)] == [1]
 
 
-def test_versions_remember_the_metric_that_the_picture_over_versions_shows(workshop):
-    shop = validated(workshop())
-    assert run(shop).success
-    remembered = json.loads(versions(shop)[0].tags["mlops.metric"])
-    judged = record(shop, EvaluationReport, "evaluation_report").metrics["mae"]
+def test_versions_remember_the_metric_that_the_picture_over_versions_shows(released):
+    remembered = json.loads(versions(released)[0].tags["mlops.metric"])
+    judged = record(released, EvaluationReport, "evaluation_report").metrics["mae"]
     assert remembered == {"metric": "mae", "value": judged.value, "low": judged.low, "high": judged.high}
 
 
-def test_a_candidate_whose_files_were_changed_after_training_is_not_registered(workshop):
-    shop = validated(workshop())
-    assert run(shop, "trained_model", "evaluation_report").success
-    [description] = shop.home.rglob("MLmodel")
+def test_a_candidate_whose_files_were_changed_after_training_is_not_registered(judged):
+    [description] = judged.home.rglob("MLmodel")
     description.write_text(description.read_text() + "loader_module: innocent")
-    said = failure(run(shop, "registered_version"))
+    said = failure(run(judged, "registered_version"))
     assert "toy is not registered: models:/" in said
     assert "MLmodel has SHA-256" in said
-    assert shop.resources["registry"].versions("toy") == ()
+    assert judged.resources["registry"].versions("toy") == ()
 
 
 def test_with_keys_a_version_is_signed_or_not_registered(workshop, tmp_path):
