@@ -121,6 +121,13 @@ def die(home: Path, point: str) -> None:
         rounds(home, 2, start=1)
 
 
+def gone_on_with(home: Path) -> dict[str, Any]:
+    """What a daemon finds that is started again, and what there is after so many of its turns."""
+    before = executions(home)
+    rounds(home, ROUNDS, start=4)
+    return {"before": before, **executions(home)}
+
+
 def naive(home: Path, point: str) -> None:
     """The positive control: a loop that keeps what it has seen in a file, before or after it does the work."""
     seen = home / "seen.json"
@@ -169,9 +176,7 @@ def main(folder: Path) -> None:
         shutil.rmtree(home)
         shutil.copytree(kept, home)
         killed = forked(lambda point=point: die(home, point)) is None
-        before = forked(lambda: executions(home))
-        forked(lambda: rounds(home, ROUNDS, start=4))
-        told("trial", point=point, killed=killed, before=before, **forked(lambda: executions(home)))
+        told("trial", point=point, killed=killed, **forked(lambda: gone_on_with(home)))
     for point in ("seen, then done", "done, then seen"):
         told("control", point=point, **naive_trial(home, point))
 

@@ -351,9 +351,9 @@ def main(folder: Path, trials: int) -> None:
     points, state = laboratory.rehearse("learned", NEXT)
     told("reference", of="next", points=len(points), state=state)
     inside = [replace(point, what=INSIDE) for point in points if point.what == "write"]
-    for point in [*spread(points, trials - trials // 4), inside[-1]]:
+    for point in [*spread(points, trials - trials // 8), inside[-1]]:
         told("trial", of="next", **laboratory.trial("learned", NEXT, point))
-    for point in spread([Point(**point) for point in first], trials // 4):
+    for point in spread([Point(**point) for point in first], trials // 8):
         told("trial", of="first", **laboratory.trial("nothing", HISTORY, point))
     naive, _ = laboratory.rehearse("learned", NEXT, naive=True)
     for step in ("toy__trained_model", "toy__registered_version"):

@@ -1,6 +1,10 @@
-"""Row 3: columns are missing, extra, renamed, reordered, named twice or of another type."""
+"""Row 3: columns are missing, extra, renamed, reordered, named twice or of another type.
+
+MLOPS_MUTATIONS says how many of each kind of frame are tried.
+"""
 
 import io
+import os
 
 import pandas as pd
 import pyarrow as pa
@@ -20,7 +24,7 @@ TYPES = column_types(CONTRACT, SPEC)
 FRAME = toy.rows("2024-01", 12).astype({"wind": "float64"})
 SECRET = "Ada Lovelace"
 COLUMNS = list(FRAME.columns)
-MUTATIONS = 500
+MUTATIONS = int(os.environ.get("MLOPS_MUTATIONS", "150"))
 
 column = st.sampled_from(COLUMNS)
 number = st.sampled_from(["price", "wind", "sales"])

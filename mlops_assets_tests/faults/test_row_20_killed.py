@@ -11,7 +11,7 @@ from collections import Counter
 
 import pytest
 
-KILLS = int(os.environ.get("MLOPS_KILLS", "13"))
+KILLS = int(os.environ.get("MLOPS_KILLS", "11"))
 MODEL = ("candidate", "candidate_predicts", "aliases", "champion_predicts")
 PUBLISHED = ("bytes", "rows", *MODEL, "drift", "judged", "measured", "decided", "ledger", "ledger_broken")
 

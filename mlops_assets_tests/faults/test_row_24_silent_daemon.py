@@ -55,7 +55,7 @@ def test_a_deploy_that_cannot_be_loaded_is_told_although_the_heart_goes_on_beati
     healthy(clockwork)
     clockwork.deploy(code(BROKEN))
     lose(clockwork, "2024-03")
-    clockwork.run(300)
+    clockwork.run(150)
     assert clockwork.executed() == {"2024-01-01": 1}
     clockwork.deploy(code(shop.__name__))
     words = "No look of any sensor has ended well for 95 s although the daemon lives"
@@ -67,7 +67,7 @@ def test_a_daemon_that_is_killed_is_told(clockwork, record_figure):
     healthy(clockwork)
     clockwork.alive = False
     lose(clockwork, "2024-03")
-    clockwork.run(300)
+    clockwork.run(150)
     clockwork.start()
     words = "Dagster's daemon has given no sign for"
     seconds = told_within_two_minutes_and_nothing_lost(clockwork, 60, words)

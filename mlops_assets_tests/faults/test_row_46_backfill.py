@@ -13,7 +13,7 @@ import pytest
 from mlops_assets_tests.faults.filling import POINTS
 
 pytestmark = [pytest.mark.fault(46), pytest.mark.timeout(600)]
-DAYS = int(os.environ.get("MLOPS_BACKFILL_DAYS", "60"))
+DAYS = int(os.environ.get("MLOPS_BACKFILL_DAYS", "30"))
 
 
 def test_each_partition_is_filled_once_although_the_daemon_is_killed_at_every_point(tmp_path, record_figure):

@@ -9,7 +9,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.ml.drift_page import CATEGORIES_DRAWN, DRAWN, PART, attribute, draw, drawable
@@ -131,6 +131,7 @@ def test_the_page_loads_nothing_and_frames_what_evidently_made():
     assert frame_attributes["sandbox"] == "allow-scripts"
 
 
+@settings(max_examples=15)
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"])), before=st.integers(0, 9))
 def test_what_is_framed_is_what_a_browser_reads_in_a_byte_a_character(text, before):
     text = "<&" * (PART // 2) + "-" * before + text

@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.ml.evaluation import Estimate
@@ -225,6 +225,7 @@ def test_figures_that_are_no_numbers_never_lead_to_a_training(after, holdout, ga
         assert decision.expected_gain.value > 0
 
 
+@settings(max_examples=30)
 @given(
     swings=st.lists(st.floats(0.5, 500), min_size=20, max_size=40),
     gains=st.lists(st.floats(-5, 5), min_size=40, max_size=40),
