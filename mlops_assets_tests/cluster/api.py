@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -69,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/plain" if isinstance(answer, bytes) else "application/json")
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        self.wfile.write(content)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # a pod that was killed while it asked
+            self.wfile.write(content)
 
     do_POST = do_DELETE = do_GET  # noqa: N815
 

@@ -18,6 +18,8 @@ from pathlib import Path
 
 import psutil
 
+from mlops_assets_tests.cluster.waiting import LOOK_SECONDS
+
 ROOT = Path(__file__).parents[2]
 IMPORTED = (
     "dagster",
@@ -86,8 +88,9 @@ class Warm:
             request = {"id": number, "argv": [*argv], "env": {**env}, "folder": str(folder), "log": str(log)}
             message = json.dumps(request).encode()
             self._control.sendall(len(message).to_bytes(4, "big") + message)
-        if not process.up.wait(120):
-            raise TimeoutError(f"{' '.join(argv)[:80]} did not start")
+        while not process.up.wait(LOOK_SECONDS):
+            if self.gone.is_set():
+                raise ChildProcessError(f"the warm process is gone, so {argv[0]} did not start")
         return process
 
     def listen(self) -> None:

@@ -49,7 +49,8 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
                     for each in (control, wake, woken):
                         each.close()
                     return request
-                os.setpgid(pid, pid)
+                with contextlib.suppress(PermissionError, ProcessLookupError):  # it has begun to be another, or is over
+                    os.setpgid(pid, pid)
                 living.add(pid)
                 _say(control, started=request["id"], pid=pid)
     return None
