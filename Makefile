@@ -17,7 +17,7 @@ export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test check deploy-check faults lock clean
+.PHONY: help install demo dev test check deploy-check smoke-cluster faults lock clean
 
 help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ check: $(INSTALLED) ## Lint, format, types, layers, definitions
 
 deploy-check: $(INSTALLED) ## Run every check of deploy/, with those that need Terraform
 	@MLOPS_DEPLOY_CHECK=1 $(BIN)/python -m pytest -q mlops_assets_tests/deploy $(PYTEST)
+
+smoke-cluster: $(INSTALLED) ## Let steps meet their ends on a real cluster (KUBECONFIG=<file>)
+	@MLOPS_SMOKE_KUBECONFIG="$(KUBECONFIG)" $(BIN)/python -m pytest -q -rs mlops_assets_tests/cluster/test_smoke.py -k real $(PYTEST)
 
 faults: $(INSTALLED) ## Run the fault tests and write their figures into docs/faults.md
 	@$(BIN)/python benchmarks/faults.py

@@ -18,6 +18,7 @@ from mlops_assets.compute.executor import kubernetes_executor
 
 PATIENCE, LOOK_SECONDS, EPOCHS, INTERRUPTED_AT = 200, 0.05, 10, 6
 HELD_BYTES = 400 * 2**20
+SMALL = {"requests": {"memory": "512Mi"}, "limits": {"memory": "512Mi"}}
 AGAIN = dg.RetryPolicy(max_retries=2)
 QUICK = {"check_interval_seconds": 1}
 IMPATIENT = {**QUICK, "pending_timeout_seconds": 3, "broken_timeout_seconds": 3}
@@ -68,13 +69,24 @@ def patient() -> None:
     until(mailbox() / "enough")
 
 
-@dg.asset(op_tags=container(resources={"requests": {"memory": "512Mi"}, "limits": {"memory": "512Mi"}}))
-def hungry(context: dg.AssetExecutionContext) -> None:
-    """Holds more than it asked for, at first for as long as it may."""
+def hold(context: dg.AssetExecutionContext) -> None:
+    """Hold more than 512 MiB, at the first try for as long as that goes well."""
     held = b"x" * HELD_BYTES
     if not context.retry_number:
         until(None)
     del held
+
+
+@dg.asset(op_tags=container(resources=SMALL))
+def hungry(context: dg.AssetExecutionContext) -> None:
+    """Holds more than it asked for."""
+    hold(context)
+
+
+@dg.asset(op_tags={**profiles.op_tags("gpu-shared"), **container(resources=SMALL)}, retry_policy=AGAIN)
+def growing(context: dg.AssetExecutionContext) -> None:
+    """Holds more than it asked for, and has a profile with a bigger one above it."""
+    hold(context)
 
 
 @dg.asset(op_tags=profiles.op_tags("gpu-spot"), retry_policy=AGAIN)
@@ -114,11 +126,12 @@ def job(name: str, *assets: str, executor: dg.ExecutorDefinition | None = None) 
 
 impatient = kubernetes_executor.configured(IMPATIENT)
 defs = dg.Definitions(
-    assets=[rows, network, patient, hungry, student, greedy, unpulled, unarmed],
+    assets=[rows, network, patient, hungry, growing, student, greedy, unpulled, unarmed],
     jobs=[
         job("learn", "rows", "network"),
         job("wait", "patient"),
         job("eat", "hungry"),
+        job("grow", "growing"),
         job("study", "student"),
         job("want", "greedy", executor=impatient),
         job("ration", "network", executor=impatient),

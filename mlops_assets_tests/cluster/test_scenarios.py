@@ -7,7 +7,7 @@ tags.
 import dagster as dg
 import pytest
 
-from mlops_assets.compute.diagnosis import FAILURE
+from mlops_assets.compute.diagnosis import FAILURE, RETRIED
 from mlops_assets_tests.cluster.harness import add_gpu_node, site, step_of
 from mlops_assets_tests.cluster.location import EPOCHS, INTERRUPTED_AT
 from mlops_assets_tests.cluster.waiting import until
@@ -44,6 +44,15 @@ def test_a_step_that_outgrows_its_memory_says_so_with_its_limit(here):
         run.run_id, "hungry"
     )
     assert here.tags(run.run_id)[FAILURE] == "oom"
+
+
+def test_a_step_that_outgrows_its_memory_is_tried_again_with_the_next_bigger_profile(here):
+    run = here.ended(here.launch("grow"))
+    assert run.status == SUCCESS, here.told(run.run_id)
+    pods = [pod for pod in here.cluster.pods(run.run_id) if step_of(pod) == "growing"]
+    assert [pod["spec"]["containers"][0]["resources"]["limits"]["memory"] for pod in pods] == ["512Mi", "24Gi"]
+    assert "its memory limit is 512Mi" in here.why(run.run_id, "growing")
+    assert here.tags(run.run_id)[f"{RETRIED}/growing"] == "oom"
 
 
 def test_the_stock_executor_does_not_say_why_a_step_died(here):
