@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from dagster._core.storage.defs_state.base import set_defs_state_storage
 
 from mlops_assets_tests.homes import instance_at, without_waiting_for_the_disk
 from mlops_assets_tests.lives import Lives
@@ -78,6 +79,13 @@ def record_figure(request):
                 stream.write(json.dumps(entry, default=str) + "\n")
 
     return record
+
+
+@pytest.fixture(autouse=True)
+def no_instance_of_another_test():
+    """Dagster remembers the storage of the instance opened last, also where that is closed, and loads with it."""
+    with set_defs_state_storage(None):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -149,7 +149,16 @@ def installation(folder: Path) -> Iterator[Installation]:
         finally:
             for process in (made.daemon, made.code_server):
                 if process is not None:
-                    process.send_signal(signal.SIGINT)
+                    process.send_signal(signal.SIGTERM)
             for process in (made.daemon, made.code_server):
                 if process is not None:
-                    process.wait(60)
+                    _ended(process)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to end; one that does not is killed: how it ends is not what is tested."""
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

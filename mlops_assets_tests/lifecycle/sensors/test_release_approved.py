@@ -9,7 +9,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import CHAMPION, Registry
 from mlops_assets_tests.approving import PEOPLE, RULE, Office, signing_key, trusting
 from mlops_assets_tests.lifecycle.stages import checks, materialized, metadata, run, validated
-from mlops_assets_tests.lifecycle.test_champion import kinds, record, redeclared, released
+from mlops_assets_tests.lifecycle.test_champion import GOOD, kinds, record, redeclared, reign
 
 NOBODY = "http://127.0.0.1:9"
 WEAK = {"path": "sklearn.dummy.DummyRegressor"}
@@ -45,7 +45,9 @@ def wanted(shop):
 @pytest.fixture
 def waiting(workshop):
     """A weak champion, released by itself; since then ana or ben have to approve, and a better version is trained."""
-    shop = redeclared(released(validated(workshop(estimator=WEAK, gates=[]))), release=RULE)
+    shop = workshop(estimator=WEAK, gates=[])
+    reign(shop)
+    shop = redeclared(shop, estimator=GOOD, release=RULE)
     shop.resources["keys"] = trusting(shop.home / "people", *PEOPLE)
     return shop
 
