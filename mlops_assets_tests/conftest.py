@@ -6,9 +6,8 @@ from pathlib import Path
 
 import hypothesis
 import pytest
-from dagster._core.storage.defs_state.base import set_defs_state_storage
 
-from mlops_assets_tests.homes import instance_at, without_waiting_for_the_disk
+from mlops_assets_tests.homes import instance_at, without_state_of_components, without_waiting_for_the_disk
 from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
@@ -21,6 +20,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 without_waiting_for_the_disk()
+without_state_of_components()
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 
@@ -79,13 +79,6 @@ def record_figure(request):
                 stream.write(json.dumps(entry, default=str) + "\n")
 
     return record
-
-
-@pytest.fixture(autouse=True)
-def no_instance_of_another_test():
-    """Dagster remembers the storage of the instance opened last, also where that is closed, and loads with it."""
-    with set_defs_state_storage(None):
-        yield
 
 
 @pytest.fixture(scope="session")

@@ -6,12 +6,13 @@ import shutil
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
 import dagster as dg
 import pytest
+from dagster._core.storage.defs_state import base
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -30,6 +31,15 @@ def without_waiting_for_the_disk() -> None:
 def _trusting(connection: object, _: ConnectionPoolEntry) -> None:
     if isinstance(connection, sqlite3.Connection):
         connection.execute("PRAGMA synchronous = OFF")
+
+
+def without_state_of_components() -> None:
+    """Let no instance say where components keep state: none of ours does.
+
+    A context that is collected late closes its instance late, and Dagster goes back to what the one before it said,
+    which may be gone by then: whatever test builds definitions next would fail.
+    """
+    base.set_defs_state_storage = lambda _: nullcontext()
 
 
 @cache

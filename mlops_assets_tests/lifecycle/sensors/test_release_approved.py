@@ -43,13 +43,12 @@ def wanted(shop):
 
 
 @pytest.fixture
-def waiting(workshop):
+def waiting(lives):
     """A weak champion, released by itself; since then ana or ben have to approve, and a better version is trained."""
-    shop = workshop(estimator=WEAK, gates=[])
-    reign(shop)
-    shop = redeclared(shop, estimator=GOOD, release=RULE)
-    shop.resources["keys"] = trusting(shop.home / "people", *PEOPLE)
-    return shop
+    with lives.begun(reign, estimator=WEAK, gates=[]) as begun:
+        shop = redeclared(begun, estimator=GOOD, release=RULE)
+        shop.resources["keys"] = trusting(shop.home / "people", *PEOPLE)
+        yield shop
 
 
 def test_a_better_version_waits_is_told_once_and_serves_when_it_is_approved(waiting):
