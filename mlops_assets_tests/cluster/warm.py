@@ -58,7 +58,9 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
 
 def become(request: dict[str, Any], commands: Mapping[str, EntryPoint]) -> Callable[[], Any]:
     """Make this process the one that was asked for, and return its command."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM):  # who started the tests may have had them ignored, or held back
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setpgid(0, 0)
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
