@@ -26,6 +26,10 @@ class Server:
         for name in databases:
             self.process.psql(f"CREATE DATABASE {name}")
 
+    def times_said(self, words: str) -> int:
+        """How often its log says so."""
+        return self.process.log.read_text().count(words)
+
     def go_away(self) -> None:
         """End at once, as in a crash: every session is cut."""
         postmaster = self.process.get_postmaster_info().process

@@ -15,13 +15,12 @@ from dagster_k8s import K8sRunLauncher
 from mlops_assets.compute import borrowed
 from mlops_assets.compute.handler import ExplainingStepHandler, Patience
 from mlops_assets.compute.run_pod import is_cancelled
+from mlops_assets.compute.where import AroundExecutor
 
 if TYPE_CHECKING:
     from dagster._core.events import DagsterEvent
     from dagster._core.execution.context.system import PlanOrchestrationContext
     from dagster._core.execution.plan.plan import ExecutionPlan
-    from dagster._core.execution.retries import RetryMode
-    from dagster._core.execution.step_dependency_config import StepDependencyConfig
     from dagster._core.executor.step_delegating import StepDelegatingExecutor
 
 CONFIG = {
@@ -49,23 +48,13 @@ class NoLauncherError(dg.DagsterError):
     """Steps are to run on Kubernetes, but runs are not."""
 
 
-class KubernetesExecutor(Executor):
+class KubernetesExecutor(AroundExecutor):
     """Dagster's executor of steps elsewhere, some of which run here."""
 
     def __init__(self, inner: StepDelegatingExecutor, handler: ExplainingStepHandler) -> None:
         """Around an executor that was given this handler."""
-        self._inner = inner
+        super().__init__(inner)
         self._handler = handler
-
-    @property
-    def retries(self) -> RetryMode:
-        """Whether steps may be retried."""
-        return self._inner.retries
-
-    @property
-    def step_dependency_config(self) -> StepDependencyConfig:
-        """When a step may begin."""
-        return self._inner.step_dependency_config
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """The run's steps, each where it belongs.

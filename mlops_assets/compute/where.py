@@ -40,11 +40,11 @@ def executor_here() -> dg.ExecutorDefinition:
     return kubernetes_executor
 
 
-class LocalExecutor(Executor):
-    """Dagster's executor of one process, which says once a run which profiles it does not heed."""
+class AroundExecutor(Executor):
+    """An executor that adds to another one, which runs the steps."""
 
     def __init__(self, inner: Executor) -> None:
-        """Around an executor of one process."""
+        """Around this one."""
         self._inner = inner
 
     @property
@@ -56,6 +56,10 @@ class LocalExecutor(Executor):
     def step_dependency_config(self) -> StepDependencyConfig:
         """When a step may begin."""
         return self._inner.step_dependency_config
+
+
+class LocalExecutor(AroundExecutor):
+    """Dagster's executor of one process, which says once a run which profiles it does not heed."""
 
     def execute(self, plan_context: PlanOrchestrationContext, execution_plan: ExecutionPlan) -> Iterator[DagsterEvent]:
         """The notice, where there is something to notice, then the run's steps one after the other."""

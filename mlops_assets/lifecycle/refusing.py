@@ -62,7 +62,5 @@ def unrepeated(make: Callable[..., Any]) -> Callable[..., Any]:
 def _said_once() -> Iterator[None]:
     try:
         yield
-    except Exception as error:
-        if not isinstance(error, refusals()):
-            raise
+    except refusals() as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
