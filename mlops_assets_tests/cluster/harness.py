@@ -119,8 +119,11 @@ def step_of(thing: Object) -> str | None:
 
 
 def _error(event: dg.DagsterEvent) -> str:
-    error = getattr(event.event_specific_data, "error", None)
-    return error.message if error else ""
+    error, said = getattr(event.event_specific_data, "error", None), []
+    while error:
+        said.append(error.message)
+        error = error.cause
+    return " ".join(said)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 
+from mlops_assets.compute import rules
 from mlops_assets_tests.cluster.admission import Admission
 from mlops_assets_tests.cluster.store import RefusedError, Store
 
@@ -90,6 +91,27 @@ def test_what_kubernetes_refuses_is_refused_for_that_reason(admission, path, val
         admission.job(changed(path, value))
     assert refused.value.status == 422
     assert words in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("spec", "backoffLimit"), -1),
+        ((*POD, "restartPolicy"), "Always"),
+        ((*POD, "volumes"), []),
+        ((*POD, "tolerations"), [{"key": GPU, "effect": "NoRun"}]),
+        ((*CONTAINER, "env"), [{"name": "1 2", "value": "x"}]),
+        ((*LIMITS, GPU), "0.5"),
+        ((*LIMITS, "gpu"), "1"),
+        ((*LIMITS, "memory"), "512Mi"),
+        (LIMITS, {"memory": "1Gi"}),
+    ],
+)
+def test_the_cluster_and_the_rules_for_profiles_refuse_the_same_though_neither_knows_the_other(admission, path, value):
+    assert rules.kubernetes(GOOD) == []
+    assert rules.kubernetes(changed(path, value))
+    with pytest.raises(RefusedError):
+        admission.job(changed(path, value))
 
 
 def test_a_job_in_a_namespace_that_is_not_there_is_refused(admission):

@@ -82,6 +82,17 @@ def test_nothing_is_left_when_a_test_ends_or_fails(tmp_path):
     assert not running(started[0].pid)
 
 
+def test_a_warm_process_outlives_what_a_terminal_sends_to_all_and_takes_its_own_along_when_killed(tmp_path):
+    with warmed(tmp_path / "warm.log", []) as warm:
+        started = warm.start(["sleep", "600"], env(), tmp_path, tmp_path / "log")
+        parent = psutil.Process(started.pid).parent()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            parent.send_signal(number)
+        assert warm.start(["true"], env(), tmp_path, tmp_path / "log").ended.wait(60)
+        parent.kill()
+        until(lambda: not running(started.pid), "the end of what it started")
+
+
 def test_nothing_is_left_when_the_test_s_own_process_is_killed(tmp_path):
     owner = subprocess.run(
         [sys.executable, "-c", OWNER, str(tmp_path)], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -6,6 +6,7 @@ tags.
 
 import dagster as dg
 import pytest
+from dagster_k8s.client import DagsterK8sUnrecoverableAPIError
 
 from mlops_assets.compute.diagnosis import FAILURE, RETRIED
 from mlops_assets_tests.cluster.harness import add_gpu_node, site, step_of
@@ -127,6 +128,15 @@ def test_an_evicted_run_is_resumed_by_the_daemon_and_its_step_never_notices(here
         run = here.ended(run_id)
     assert run.status == SUCCESS, here.told(run_id)
     assert [step_of(job) for job in here.cluster.made("Job", run_id)] == [None, "patient", None]
+
+
+def test_a_run_that_the_api_does_not_take_fails_with_its_answer(here):
+    here.cluster.trouble(429, 1, lambda method, path: method == "POST" and path.endswith("/jobs"))
+    with pytest.raises(DagsterK8sUnrecoverableAPIError):
+        here.launch("learn")
+    (run,) = here.instance.get_runs(limit=1)
+    assert run.status == FAILED
+    assert any("429" in line for line in here.told(run.run_id))
 
 
 def test_an_api_that_fails_while_a_step_is_looked_after_costs_nothing(here):

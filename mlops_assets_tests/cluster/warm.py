@@ -8,6 +8,7 @@ other end died.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -21,6 +22,8 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+IGNORED = (signal.SIGINT, signal.SIGTERM)  # its other end is told as well, and then closes the socket
+PR_SET_PDEATHSIG = 1
 COMMANDS = ("dagster", "dagster-daemon", "mlops-assets")
 
 
@@ -58,10 +61,11 @@ def serve(control: socket.socket) -> dict[str, Any] | None:
 
 def become(request: dict[str, Any], commands: Mapping[str, EntryPoint]) -> Callable[[], Any]:
     """Make this process the one that was asked for, and return its command."""
-    for number in (signal.SIGCHLD, signal.SIGTERM):  # who started the tests may have had them ignored, or held back
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, *IGNORED):  # who started the tests may have had them ignored, or held back
+        signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.setpgid(0, 0)
+    _die_with_the_warm_process()
     output = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
@@ -107,9 +111,17 @@ def _kill(living: set[int]) -> None:
         os.waitpid(pid, 0)
 
 
+def _die_with_the_warm_process() -> None:
+    """Where Linux offers it: whoever kills the warm process, its pods go too."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def main() -> None:
     """Import, say so, serve; in a child: run."""
     control = socket.socket(fileno=int(sys.argv[1]))
+    for number in IGNORED:
+        signal.signal(number, signal.SIG_IGN)
     for module in sys.argv[2:]:
         importlib.import_module(module)
     commands = {each.name: each for each in entry_points(group="console_scripts") if each.name in COMMANDS}
