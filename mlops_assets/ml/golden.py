@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 from collections.abc import Collection, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -93,8 +94,16 @@ def surroundings(packages: Collection[str], lock: str) -> dict[str, str]:
         "machine": platform.machine(),
         "kernels": " ".join(sorted(kernels)),
         "lock": lock,
-        **{name: importlib.metadata.version(name) for name in sorted(packages)},
+        **versions(packages),
     }
+
+
+def versions(packages: Collection[str]) -> dict[str, str]:
+    """The versions of these packages in this process, by name."""
+    return {name: _version(name) for name in sorted(packages)}
+
+
+_version = cache(importlib.metadata.version)
 
 
 def _short(value: str) -> str:

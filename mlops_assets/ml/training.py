@@ -9,6 +9,7 @@ import platform
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from pydantic import Field
 from mlops_assets.ml import metrics
 from mlops_assets.ml.artifacts import dump_model, load_model, trusted_types
 from mlops_assets.ml.code import UNLOCKED, digest_of_files, own_modules, source_file
-from mlops_assets.ml.golden import SERVING, Answers, golden_rows, said, surroundings
+from mlops_assets.ml.golden import SERVING, Answers, golden_rows, said, surroundings, versions
 from mlops_assets.ml.holdout import EvaluationError, HoldOut, Trial, aligned, answers, listed
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.leaks import refuse_leaks
@@ -319,10 +320,14 @@ def environment(spec: ModelSpec) -> dict[str, str]:
     """
     from mlops_assets.ml.features import estimator_class
 
-    versions = {name: importlib.metadata.version(name) for name in sorted({*PACKAGES, *_own_packages(spec)})}
     asked = getattr(estimator_class(spec.estimator.path), "environment", None)
     own = asked(spec.estimator.params) if asked else {}
-    return {"python": platform.python_version(), "machine": platform.machine(), **versions, **own}
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        **versions({*PACKAGES, *_own_packages(spec)}),
+        **own,
+    }
 
 
 def serving_surroundings(spec: ModelSpec) -> dict[str, str]:
@@ -333,7 +338,10 @@ def serving_surroundings(spec: ModelSpec) -> dict[str, str]:
 def _own_packages(spec: ModelSpec) -> Collection[str]:
     """The packages of an estimator that is neither scikit-learn's nor ours."""
     own = spec.estimator.path.partition(".")[0]
-    return importlib.metadata.packages_distributions().get(own, []) if own not in OURS else []
+    return _packages_by_module().get(own, []) if own not in OURS else []
+
+
+_packages_by_module = cache(importlib.metadata.packages_distributions)
 
 
 def threads() -> int:

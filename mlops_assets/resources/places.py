@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -21,11 +22,23 @@ def filesystem(root: str) -> tuple[FileSystem, str]:
 
     if "://" not in root:
         return fs.LocalFileSystem(), str(Path(root).absolute())
-    system, path = fs.FileSystem.from_uri(root)
-    return _patient_s3(root) if isinstance(system, fs.S3FileSystem) else system, path.rstrip("/")
+    environment = tuple((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
+    return _client(root, settings.store_attempts(), environment, os.getpid())
 
 
-def _patient_s3(uri: str) -> S3FileSystem:
+@lru_cache(maxsize=64)
+def _client(uri: str, attempts: int, *_: object) -> tuple[FileSystem, str]:
+    """The client of an object store, kept while nothing around it changes: to make one costs more than most requests.
+
+    A forked process makes its own: connections and threads of its parent's are none of its.
+    """
+    from pyarrow import fs
+
+    system, path = fs.FileSystem.from_uri(uri)
+    return _patient_s3(uri, attempts) if isinstance(system, fs.S3FileSystem) else system, path.rstrip("/")
+
+
+def _patient_s3(uri: str, attempts: int) -> S3FileSystem:
     """The S3 of a URI that has been found to be one, which asks again where it is refused or not answered.
 
     Before each attempt the SDK waits longer than before the last, by chance. A small object is one request instead of
@@ -42,7 +55,7 @@ def _patient_s3(uri: str) -> S3FileSystem:
         named |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password)}
     return fs.S3FileSystem(
         **named,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=settings.store_attempts()),
+        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         connect_timeout=S3_CONNECT_SECONDS,
         request_timeout=S3_ANSWER_SECONDS,
         allow_delayed_open=True,

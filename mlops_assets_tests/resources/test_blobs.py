@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mlops_assets.resources.blobs import CHUNK, Blobs, CorruptBytesError, write_atomically
+from mlops_assets.resources.places import filesystem
 
 
 @pytest.fixture
@@ -88,3 +89,16 @@ def test_the_stream_given_out_can_be_searched(blobs):
     with blobs.open(blobs.put_bytes(b"rows")) as stream:
         stream.seek(2)
         assert stream.read() == b"ws"
+
+
+def test_the_client_of_a_store_is_kept_until_something_around_it_changes(monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    first, path = filesystem("s3://bucket/home")
+    assert path == "bucket/home"
+    assert filesystem("s3://bucket/home")[0] is first
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    assert filesystem("s3://bucket/home")[0].region == "eu-west-1"
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert filesystem("s3://bucket/home")[0] is not first
