@@ -15,6 +15,7 @@ LOCK := $(COMPILE) --extra monitoring --extra postgres
 export VIRTUAL_ENV := $(CURDIR)/.venv
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo dev test check deploy-check smoke-cluster faults lock clean
@@ -78,5 +79,5 @@ $(INSTALLED): requirements/dev.txt requirements/torch-cpu.txt pyproject.toml | .
 	@$(PIP) --no-compile --only-binary :all: --require-hashes --requirement requirements/torch-cpu.txt 2>/dev/null || \
 		echo "No CPU build of PyTorch of requirements/torch-cpu.txt is offered for this platform: its tests will be skipped."
 	@$(PIP) --no-compile --no-build-isolation --editable .
-	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets >/dev/null 2>&1 || true
+	@$(BIN)/python -m compileall -qq -j 0 -x '/(tests|node_modules)/' .venv/lib mlops_assets mlops_assets_tests >/dev/null 2>&1 || true
 	@touch $@

@@ -1,5 +1,6 @@
 """What every test shares: no telemetry, homes of their own, and figures that a fault test publishes."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -49,6 +50,17 @@ LONGEST = (
     "test_rollback",
     "test_row_46_backfill",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage in what is imported and collected, neither now nor later: all of it stays."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items):

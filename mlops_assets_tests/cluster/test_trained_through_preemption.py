@@ -8,8 +8,9 @@ from mlops_assets_tests import toy
 from mlops_assets_tests.cluster.harness import add_gpu_node, site, step_of
 from mlops_assets_tests.cluster.production import TAKEN_BACK, UNDER_WAY
 from mlops_assets_tests.cluster.waiting import until
+from mlops_assets_tests.ml.networks import needs_torch
 
-pytest.importorskip("torch", reason="the extra mlops-assets[torch] is not installed")
+pytestmark = needs_torch
 
 LEARNED_BY = ("torch", "mlflow", "skops.io", "pandera.pandas", "deltalake", "sklearn.ensemble")
 

@@ -17,8 +17,9 @@ from mlops_assets.ml.tabular_network import DeviceMemoryError
 from mlops_assets.ml.training import Candidate, TrainingError
 from mlops_assets_tests import toy
 from mlops_assets_tests.lifecycle.stages import failure, metadata, run, validated
+from mlops_assets_tests.ml.networks import needs_torch
 
-torch = pytest.importorskip("torch", reason="the extra mlops-assets[torch] is not installed")
+pytestmark = needs_torch
 
 HERE = "mlops_assets_tests.lifecycle.test_gpu_training"
 PARAMS = {"hidden": [8], "epochs": 6, "batch_size": 64}
@@ -58,6 +59,8 @@ class Hungry(TorchTabularRegressor):
 
     @staticmethod
     def forward(weights, codes, numbers, dropout):
+        import torch
+
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
 

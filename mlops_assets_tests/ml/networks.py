@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from mlops_assets.ml.checkpoints import read, written
 from mlops_assets.ml.tabular import TorchTabularRegressor
+
+needs_torch = pytest.mark.skipif(find_spec("torch") is None, reason="the extra mlops-assets[torch] is not installed")
 
 SMALL: dict[str, Any] = {"hidden": (8,), "embedding": 3, "batch_size": 16, "epochs": 4, "random_state": 7}
 

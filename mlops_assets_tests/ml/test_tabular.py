@@ -17,9 +17,9 @@ from mlops_assets.ml.features import pipeline
 from mlops_assets.ml.tabular import TorchTabularClassifier, TorchTabularRegressor
 from mlops_assets.ml.tabular_network import DeviceError, DeviceMemoryError, TorchMissingError
 from mlops_assets_tests import toy
-from mlops_assets_tests.ml.networks import SMALL, CutOffError, Memory, regressor, table
+from mlops_assets_tests.ml.networks import SMALL, CutOffError, Memory, needs_torch, regressor, table
 
-torch = pytest.importorskip("torch", reason="the extra mlops-assets[torch] is not installed")
+pytestmark = needs_torch
 
 REGRESSOR = "mlops_assets.ml.tabular.TorchTabularRegressor"
 QUICK = {"hidden": (12,), "epochs": 20, "learning_rate": 0.1, "dropout": 0.0, "validation_fraction": 0.0}
@@ -46,6 +46,8 @@ class Hungry(TorchTabularRegressor):
     @staticmethod
     def forward(weights, codes, numbers, dropout):
         if len(codes) > Hungry.room:
+            import torch
+
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
         return TorchTabularRegressor.forward(weights, codes, numbers, dropout)
 
@@ -150,8 +152,11 @@ def test_it_answers_without_torch_and_says_what_is_missing_where_it_is_to_learn(
         regressor().fit(rows, target)
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_a_device_that_is_not_here_is_refused_and_auto_takes_what_is_here():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
     with pytest.raises(DeviceError, match="torch finds no CUDA device here"):
         regressor(device="cuda").fit(*table())
     assert TorchTabularRegressor.environment({})["device"] == "cpu"
