@@ -1,27 +1,35 @@
 """Dagster's SQLite storage with an engine kept for each file.
 
 Dagster 1.13 makes a SQLAlchemy engine for each of a run's 400 connections, and with it compiles every statement again:
-a tenth of the CPU of a small run. It also reads its 67 migrations twice to make the file of a run: ours is a copy of
-an empty one. The two files that all runs write to also keep a connection open, another tenth: the
-last one to be closed copies the write-ahead log back. A run's own file is closed each time, because that copying is the
-change by which the webserver sees that the run went on.
+a tenth of the CPU of a small run. It also reads its 67 migrations for each file that it opens, and twice for each that
+it makes: we look for the file's stamp instead, and copy an empty file. The two files that all runs write to also keep a
+connection open, another tenth: the last one to be closed copies the write-ahead log back and removes it. So does the
+file of the run that was last told of. Its log is copied back after each event, because that copying is the change by
+which the webserver sees that the run went on.
 """
 
 from __future__ import annotations
 
 import os
+import sqlite3
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._core.storage.sqlite_storage import DagsterSqliteStorage, SqliteStorageConfig
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
+from dagster._core.storage.sqlite_storage import (
+    DagsterSqliteStorage,
+    SqliteStorageConfig,
+    _event_logs_directory,
+    _runs_directory,
+    _schedule_directory,
+)
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Connection, Engine
@@ -40,6 +48,17 @@ def _no_events() -> bytes:
         made = SqliteEventLogStorage(folder)
         made.dispose()
         return Path(made.path_for_shard(INDEX_SHARD_NAME)).read_bytes()
+
+
+def _is_stamped(path: Path) -> bool:
+    """Whether Dagster made its tables in this file: it stamps the file last of all. It looks for no more than that."""
+    if not path.exists():
+        return False
+    with closing(sqlite3.connect(path)) as connection:
+        try:
+            return connection.execute("SELECT 1 FROM alembic_version").fetchone() is not None
+        except sqlite3.OperationalError:
+            return False
 
 
 def _made(path: Path) -> bool:
@@ -86,25 +105,44 @@ class _Events(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         super().__init__(base_dir)
         self._index = _File(self.conn_string_for_shard(INDEX_SHARD_NAME))
+        self._run: tuple[str, _File] | None = None
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
-        engine = self._index.engine if shard == INDEX_SHARD_NAME else _engine(self.conn_string_for_shard(shard))
         with self._db_lock:
+            engine = self._file(shard).engine
             if shard not in self._initialized_dbs:
                 path = Path(self.path_for_shard(shard))
-                if path.exists() or not _made(path):
+                if not (_is_stamped(path) or _made(path)):
                     self._initdb(engine)
                 self._initialized_dbs.add(shard)
-            with engine.begin() as connection:
-                yield connection
+            with engine.connect() as connection:
+                with connection.begin():
+                    yield connection
+                if shard != INDEX_SHARD_NAME:
+                    connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+
+    def _file(self, shard: str) -> _File:
+        if shard == INDEX_SHARD_NAME:
+            return self._index
+        if self._run is None or self._run[0] != shard:
+            self._close_run()
+            self._run = shard, _File(self.conn_string_for_shard(shard))
+        return self._run[1]
+
+    def _close_run(self) -> None:
+        if self._run is not None:
+            self._run[1].close()
+            self._run = None
 
     def has_table(self, table_name: str) -> bool:
         return inspect(self._index.engine).has_table(table_name)
 
     def dispose(self) -> None:
         super().dispose()
-        self._index.close()
+        with self._db_lock:
+            self._close_run()
+            self._index.close()
 
 
 class _Runs(SqliteRunStorage):
@@ -137,11 +175,17 @@ class SqliteStorage(DagsterSqliteStorage):
     """What `storage` in the prepared `dagster.yaml` names; `base_dir` holds the folders `history` and `schedules`."""
 
     def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
-        super().__init__(base_dir, inst_data)
-        events, runs, schedules = self._event_log_storage, self._run_storage, self._schedule_storage
-        self._event_log_storage = _Events(events._base_dir)
-        self._run_storage = _Runs(runs._conn_string)
-        self._schedule_storage = _Schedules(schedules._conn_string)
+        runs, events, schedules = (
+            where(base_dir) for where in (_runs_directory, _event_logs_directory, _schedule_directory)
+        )
+        files = Path(runs, "runs.db"), Path(events, f"{INDEX_SHARD_NAME}.db"), Path(schedules, "schedules.db")
+        if not all(map(_is_stamped, files)):
+            DagsterSqliteStorage(base_dir).dispose()
+        self.base_dir, self._inst_data = base_dir, inst_data
+        self._run_storage = _Runs(create_db_conn_string(runs, "runs"))
+        self._event_log_storage = _Events(events)
+        self._schedule_storage = _Schedules(create_db_conn_string(schedules, "schedules"))
+        super(DagsterSqliteStorage, self).__init__()
 
     @classmethod
     def from_config_value(
