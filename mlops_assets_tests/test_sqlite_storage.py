@@ -7,6 +7,7 @@ from contextlib import closing
 
 import dagster as dg
 import pytest
+from alembic.script import ScriptDirectory
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
@@ -82,6 +83,46 @@ def test_a_run_makes_one_engine_a_file_where_dagster_makes_one_a_connection(home
     ours = engines(home)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
     assert ours < 8 < 30 < engines(home)
+
+
+def test_no_migration_is_read_where_all_files_are_stamped(home, monkeypatch):
+    read = []
+    find = ScriptDirectory.from_config
+    run_id = materialize(home)
+    monkeypatch.setattr(ScriptDirectory, "from_config", lambda config: read.append(config) or find(config))
+
+    def look():
+        with dg.DagsterInstance.from_config(str(home)) as opened:
+            assert opened.all_logs(run_id)
+            return len(read)
+
+    assert look() == 0
+    (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
+    assert look() == 3
+
+
+@pytest.mark.parametrize("name", ["runs.db", "runs/index.db", "../schedules/schedules.db"])
+@pytest.mark.parametrize("damage", ["missing", "not stamped"])
+def test_what_is_missing_or_was_never_finished_dagster_makes(home, name, damage):
+    path = home / "history" / name
+    if damage == "missing":
+        path.unlink()
+    else:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("DROP TABLE alembic_version")
+    run_id = materialize(home)
+    assert tables(path)
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        assert opened.get_run_by_id(run_id).is_success
+        assert not opened.all_instigator_state()
+
+
+def test_the_file_of_one_run_alone_is_open(home):
+    runs = [materialize(home) for _ in range(2)]
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        for run_id in (*runs, runs[0]):
+            opened.all_logs(run_id)
+            assert {path.stem for path in home.rglob("*.db-wal")} & set(runs) == {run_id}
 
 
 def tables(path) -> list:

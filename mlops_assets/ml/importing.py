@@ -52,12 +52,12 @@ def for_good() -> Iterator[None]:
 
 
 def import_what_stores_models() -> None:
-    """Import scikit-learn and skops, before MLflow where both are needed.
+    """Import scikit-learn and skops.
 
-    skops looks for each of its 2,000 names in every module that is loaded when it is imported: after MLflow, with 1,000
-    modules more, it takes half a second of CPU longer. To know the estimators that it trusts it would import every
-    module of scikit-learn, with PyTorch where that is installed: 2.4 s of CPU and 190 MB. It gets none to trust here,
-    and `artifacts.load_model` names those that a file holds.
+    skops looks for each of SciPy's 230 functions in every module that is loaded when it is imported: half a second of
+    CPU among the 3,000 modules of a run. Here the modules are looked through once. To know the estimators that it
+    trusts, it would import every module of scikit-learn, with PyTorch where that is installed: 2.4 s of CPU and 190 MB.
+    It gets none to trust here, and `artifacts.load_model` names those that a file holds.
     """
     import sklearn.utils
 
@@ -77,10 +77,40 @@ class _PackagesOnDemand:
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The package's spec; None for every other module, which Python then finds itself."""
-        spec = PathFinder.find_spec(name, path, target) if name in ON_DEMAND else None
-        if spec and isinstance(spec.loader, SourceFileLoader):
-            spec.loader = _OnDemand(spec.loader.name, spec.loader.path)
+        loader = _OnDemand if name in ON_DEMAND else _LookingOnce if name == _LookingOnce.MODULE else None
+        spec = PathFinder.find_spec(name, path, target) if loader else None
+        if loader and spec and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = loader(spec.loader.name, spec.loader.path)
         return spec
+
+
+class _LookingOnce(SourceFileLoader):
+    """Loads skops' module of helpers, and has it look for universal functions in all modules at once."""
+
+    MODULE = "skops.io._utils"
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Put what was found at once before skops' own search, which goes through all modules for each function."""
+        super().exec_module(module)
+        search, homes = vars(module)["whichmodule"], _homes_of_functions()
+
+        def whichmodule(obj: Any, name: str) -> str:
+            function, home = homes.get(id(obj), (None, ""))
+            return home if function is obj else search(obj, name)
+
+        vars(module)["whichmodule"] = whichmodule
+
+
+def _homes_of_functions() -> dict[int, tuple[Any, str]]:
+    """The universal functions that do not know their module, each with the first one that has it, by `id`."""
+    from numpy import ufunc
+
+    homes: dict[int, tuple[Any, str]] = {}
+    for home, module in sys.modules.copy().items():
+        for name, value in vars(module).copy().items() if home != "__main__" and module else ():
+            if type(value) is ufunc and value.__name__ == name and getattr(value, "__module__", None) is None:
+                homes.setdefault(id(value), (value, home))
+    return homes
 
 
 class _OnDemand(SourceFileLoader):
