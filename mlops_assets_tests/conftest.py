@@ -27,7 +27,6 @@ DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "share
 
 LONGEST = (
     "test_demo",
-    "test_dev",
     "test_row_20_killed",
     "test_policies",
     "test_retraining",

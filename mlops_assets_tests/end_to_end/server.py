@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ RUNS = """{ runsOrError { ... on Runs { results {
 TICKS = """{ sensorOrError(sensorSelector: { repositoryLocationName: "mlops_assets", repositoryName: "__repository__",
   sensorName: "%s" }) { ... on Sensor { sensorState { ticks(limit: 20) {
     tickId status timestamp skipReason runIds error { message } } } } } }"""
+LAUNCH = """mutation($given: ExecutionParams!) { launchRun(executionParams: $given) { __typename } }"""
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -38,13 +39,23 @@ class DevServer:
     home: Path
     process: subprocess.Popen
 
-    def ask(self, query: str) -> Any:
+    def ask(self, query: str, **variables: Any) -> Any:
         """The `data` of a GraphQL answer."""
-        request = urllib.request.Request(
-            f"{self.url}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
-        )
+        asked = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(f"{self.url}/graphql", asked, {"Content-Type": "application/json"})
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["data"]
+
+    def launch(self, model: str, assets: Sequence[str]) -> None:
+        """Materialize some assets of a model, as a person does who selects them."""
+        selector = {
+            "repositoryLocationName": "mlops_assets",
+            "repositoryName": "__repository__",
+            "jobName": f"{model}_lifecycle",
+            "assetSelection": [{"path": [model, asset]} for asset in assets],
+        }
+        told = self.ask(LAUNCH, given={"selector": selector})["launchRun"]
+        assert told["__typename"] == "LaunchRunSuccess", told
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, newest first, with its tags as a mapping."""

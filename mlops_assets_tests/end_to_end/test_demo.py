@@ -1,15 +1,27 @@
-"""`mlops-assets demo` as a newcomer types it: promotions, a refused delivery, its correction, and a table of it all."""
+"""`mlops-assets demo` and then `mlops-assets dev`, as a newcomer types them: what was played is there, and goes on."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from mlops_assets.ml.performance import PerformanceReport
+from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
+from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
-from mlops_assets_tests.end_to_end.server import deliver, dev_server
+from mlops_assets_tests.end_to_end.server import DevServer, deliver, dev_server
+
+pytestmark = pytest.mark.timeout(900)
+BIKE, ELECTRICITY = "bike_demand", "electricity_price"
+SENSORS = (f"{BIKE}_new_data", f"{ELECTRICITY}_new_data", "new_labels", "retrain_on_decision")
+MONTH, NEWEST_WEEK, COMING_WEEK = "2012-02-01", "1997-05-26", "1997-06-02"
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +38,6 @@ def played(tmp_path_factory):
     return folder / "home", ended
 
 
-@pytest.mark.timeout(600)
 def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_does(played):
     home, ended = played
     said = ended.stdout
@@ -50,16 +61,60 @@ def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_do
     assert sorted((home / "reports").iterdir())
 
 
-def rows_and_the_labels_of_the_weeks_before_are_seen_to_by_themselves(server, before):
-    """One more delivery: what was predicted for the newest week so far is measured, and the new one is estimated."""
-    newest, coming = "1997-05-26", "1997-06-02"
-    deliver(server.home, "electricity_price", 1)
-    made = server.wait_for_runs(before + 2)[: -before or None]
-    assert [run["status"] for run in made] == ["SUCCESS", "SUCCESS"]
-    assert {run["tags"]["mlops/reason"] for run in made} == {"new_data", "new_labels"}
-    records = Records(root=str(server.home))
+@dataclass
+class Opened:
+    """`mlops-assets dev` on the home of the demo: the runs that it found there, and what its sensors said of them."""
+
+    server: DevServer
+    before: Sequence[Mapping[str, Any]]
+    said: Mapping[str, Mapping[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def opened(played, tmp_path_factory):
+    home, _ = played
+    with dev_server(home, tmp_path_factory.mktemp("dev") / "dev.log") as server:
+        before = server.runs()
+        yield Opened(server, before, {sensor: server.wait_for_ticks(sensor, 1)[0] for sensor in SENSORS})
+
+
+def test_dev_opens_on_all_that_the_demo_did_and_does_none_of_it_again(opened):
+    assert {tick["status"] for tick in opened.said.values()} == {"SKIPPED"}, opened.said
+    assert opened.server.runs() == opened.before
+    assert {run["tags"]["mlops/model"] for run in opened.before} == {BIKE, ELECTRICITY}
+    assert len(opened.before) >= 16
+
+
+@pytest.fixture(scope="module")
+def delivered(opened):
+    """The runs that one more delivery of each model brought about by itself, by model and reason."""
+    before = opened.server.runs()
+    for model in (BIKE, ELECTRICITY):
+        deliver(opened.server.home, model, 1)
+    made = opened.server.wait_for_runs(len(before) + 3)[: -len(before)]
+    return {(run["tags"]["mlops/model"], run["tags"]["mlops/reason"]): run for run in made}
+
+
+def test_a_dropped_file_becomes_a_decision_by_itself(opened, delivered):
+    """One more month of bicycles: validated, held against the months before, and found to be no reason to train."""
+    run = delivered[BIKE, "new_data"]
+    assert (run["status"], run["tags"]["dagster/partition"]) == ("SUCCESS", MONTH)
+    assert {asset["path"][1] for asset in run["assetSelection"]} == {*VALIDATION, *MONITORING}
+    home = opened.server.home
+    decision = Records(root=str(home)).get(RetrainingDecision, BIKE, DECISION)
+    assert (decision.partition, decision.verdict) == (MONTH, "WAIT")
+    told = opened.server.wait_for_ticks("retrain_on_decision", 1)[0]["skipReason"]
+    assert f"{BIKE}: {MONTH}: {decision.sentence}" in told
+    assert list((home / "reports" / BIKE / "drift").glob(f"{MONTH}*.html"))
+
+
+def test_rows_and_the_labels_of_the_weeks_before_are_seen_to_by_themselves(opened, delivered):
+    """What was predicted for the newest week so far is measured, and the one that came is estimated."""
+    assert delivered.keys() == {(BIKE, "new_data"), (ELECTRICITY, "new_data"), (ELECTRICITY, "new_labels")}
+    assert {run["status"] for run in delivered.values()} == {"SUCCESS"}
+    records = Records(root=str(opened.server.home))
     measured, estimated = (
-        records.get(PerformanceReport, "electricity_price", "performance_report", week) for week in (newest, coming)
+        records.get(PerformanceReport, ELECTRICITY, "performance_report", week) for week in (NEWEST_WEEK, COMING_WEEK)
     )
     assert (measured.mature, measured.labelled > 300, measured.inside is not None) == (True, True, True)
     assert max(days for days, _ in measured.arrival) < 14 * 24
@@ -67,15 +122,24 @@ def rows_and_the_labels_of_the_weeks_before_are_seen_to_by_themselves(server, be
     assert "nothing can be measured yet" in estimated.sentence
 
 
-@pytest.mark.timeout(600)
-def test_dev_opens_on_all_that_the_demo_did_and_does_none_of_it_again(played, tmp_path):
-    home, _ = played
-    with dev_server(home, tmp_path / "dev.log") as server:
-        before = server.runs()
-        for sensor in ("bike_demand_new_data", "electricity_price_new_data", "new_labels", "retrain_on_decision"):
-            tick = server.wait_for_ticks(sensor, 1)[0]
-            assert tick["status"] == "SKIPPED", tick
-        assert server.runs() == before
-        rows_and_the_labels_of_the_weeks_before_are_seen_to_by_themselves(server, len(before))
-    assert {run["tags"]["mlops/model"] for run in before} == {"bike_demand", "electricity_price"}
-    assert len(before) >= 16
+def test_the_same_bytes_under_another_name_renamed_or_only_touched_are_no_news(opened, delivered):
+    server, landing = opened.server, opened.server.home / "landing" / BIKE
+    before = server.runs()
+    shutil.copy2(landing / "bike-2012-02.csv", landing / "bike-2012-03.csv")
+    (landing / "bike-2012-01.csv").rename(landing / "bike-2012-04.csv")
+    os.utime(landing / "bike-2011-11.csv", (0, 0))
+    newest, last = server.wait_for_ticks(f"{BIKE}_new_data", 2)[:2]
+    assert {newest["status"], last["status"]} == {"SKIPPED"}
+    assert f"Nothing new among 15 deliveries in {landing}" in newest["skipReason"]
+    for copy, original in (("2012-03-01", "2012-02-01"), ("2012-04-01", "2012-01-01")):
+        assert f"{copy}: holds the same bytes as {original}: delivered twice, counted once" in newest["skipReason"]
+    assert server.runs() == before
+
+
+def test_a_training_that_a_person_asks_for_becomes_the_next_version(opened, delivered):
+    server, before = opened.server, opened.server.runs()
+    server.launch(BIKE, TRAINING)
+    assert server.wait_for_runs(len(before) + 1)[0]["status"] == "SUCCESS"
+    registered = Records(root=str(server.home)).get(RegisteredVersion, BIKE, "registered_version")
+    assert registered.version == 2
+    assert f"unseen rows of {MONTH}" in registered.sentence
