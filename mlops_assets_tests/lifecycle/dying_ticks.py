@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,7 +37,8 @@ from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import OnDrift
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
-from mlops_assets_tests.homes import without_waiting_for_the_disk
+from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import prepared, without_waiting_for_the_disk
 
 SENSOR = "retrain_on_decision"
 POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
@@ -85,28 +86,14 @@ def ticks(count: int, dying: str | None = None) -> dict[str, int]:
         return dict(Counter(run.tags[REQUEST] for run in made.get_runs() if REQUEST in run.tags))
 
 
-def forked(work: Callable[[], object]) -> tuple[int, str]:
-    """What a child process left: the signal that it died of, and what it wrote."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        os.close(reading)
-        os.write(writing, json.dumps(work()).encode())
-        os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading) as stream:
-        said = stream.read()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
-
-
 def trial(folder: Path, point: str) -> dict[str, object]:
     """A tick that dies at `point`, and what a fresh daemon makes of it."""
     home = folder / point.lower()
+    shutil.copytree(prepared(), home)
     instance.prepare(str(home))
     decide(home)
-    died, _ = forked(lambda: ticks(1, point))
-    exited, said = forked(lambda: ticks(LOOKS))
-    return {"point": point, "died": -died, "exited": exited, "runs": json.loads(said or "null")}
+    died = forked(lambda: ticks(1, point)) is None
+    return {"point": point, "died": died, "runs": forked(lambda: ticks(LOOKS))}
 
 
 def main(folder: Path) -> None:
