@@ -6,7 +6,7 @@ MLflow keeps absolute paths, so that all of them are laid out in one place, one 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,19 +24,29 @@ class Lives:
         self._kept.mkdir()
 
     @contextmanager
-    def begun(self, live: Callable[[Workshop], Any], **changes: Any) -> Iterator[Workshop]:
-        """A workshop as `live`, a function with a name of its own, leaves it; `changes` are those of its model."""
-        kept = self._kept / f"{live.__module__}.{live.__qualname__}"
+    def begun(self, *lived: Callable[[Workshop], Any], **changes: Any) -> Iterator[Workshop]:
+        """A workshop as `lived`, each of which goes on from what the one before left, leave it.
+
+        Each is a function with a name of its own; `changes` are those of its model.
+        """
+        self._lay_out(lived, changes)
+        with opened_at(self._place) as instance:
+            yield Workshop(self._place / "home", instance, changes)
+
+    def _lay_out(self, lived: Sequence[Callable[[Workshop], Any]], changes: Mapping[str, Any]) -> None:
+        kept = self._kept / ",".join(f"{live.__module__.rpartition('.')[2]}.{live.__qualname__}" for live in lived)
         if not kept.exists():
-            self._clear()
-            self._place.mkdir()
-            with instance_at(self._place) as instance:
-                live(Workshop(self._place / "home", instance, changes))
+            *before, last = lived
+            if before:
+                self._lay_out(before, changes)
+            else:
+                self._clear()
+                self._place.mkdir()
+            with opened_at(self._place) if before else instance_at(self._place) as instance:
+                last(Workshop(self._place / "home", instance, changes))
             self._place.rename(kept)
         self._clear()
         shutil.copytree(kept, self._place)
-        with opened_at(self._place) as instance:
-            yield Workshop(self._place / "home", instance, changes)
 
     def _clear(self) -> None:
         """Away with what was lived last, and with what MLflow keeps open of it: other files will be at these paths."""

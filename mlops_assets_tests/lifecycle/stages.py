@@ -71,6 +71,30 @@ def run(workshop: Workshop, *assets: str, clock: Clock = utc_now) -> dg.ExecuteI
     )
 
 
+def train(workshop: Workshop) -> None:
+    """A candidate of three months."""
+    assert run(validated(workshop), "trained_model").success
+
+
+def judge(workshop: Workshop) -> None:
+    """Its report."""
+    assert run(workshop, "evaluation_report").success
+
+
+def register(workshop: Workshop) -> None:
+    """A version of it."""
+    assert run(workshop, "registered_version").success
+
+
+def release(workshop: Workshop) -> None:
+    """The version as champion."""
+    assert run(workshop, "champion").success
+
+
+LIFE = (train, judge, register, release)
+"""How a first version comes to serve, each stage going on from the one before: what `lives` begin with."""
+
+
 def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     """What a person sees of an asset of the run."""
     (event,) = [event for event in result.get_asset_materialization_events() if event.asset_key.path[-1] == asset]

@@ -44,8 +44,7 @@ def reign(shop):
 
 
 def challenge(shop):
-    """The same, and a better version that is not released."""
-    reign(shop)
+    """A better version that is not released."""
     assert run(redeclared(shop, estimator=GOOD), *BEFORE).success
 
 
@@ -92,13 +91,13 @@ def first(lives):
 @pytest.fixture
 def second(lives):
     """The same workshop with a better version, not released yet."""
-    with lives.begun(challenge, estimator=WEAK, gates=[]) as shop:
+    with lives.begun(reign, challenge, estimator=WEAK, gates=[]) as shop:
         yield redeclared(shop, estimator=GOOD)
 
 
-def test_the_first_version_that_clears_its_gates_becomes_champion_by_the_ledger(workshop):
-    shop = validated(workshop())
-    result = run(shop)
+def test_the_first_version_that_clears_its_gates_becomes_champion_by_the_ledger(registered):
+    shop = registered
+    result = run(shop, CHAMPION)
     assert result.success
     assert kinds(shop) == [("released", 1), ("confirmed", 1)]
     found, candidate = record(shop), record(shop, Candidate, "trained_model")
@@ -125,9 +124,9 @@ def test_the_evidence_of_a_release_can_be_opened_by_its_digests(released):
 
 
 @pytest.mark.parametrize(("margin", "version"), [(0.0, 2), (1e6, 1)])
-def test_a_later_candidate_must_beat_the_champion_by_the_margin(first, margin, version):
-    shop = redeclared(first, registration={"margin": margin})
-    result = run(shop)
+def test_a_later_candidate_must_beat_the_champion_by_the_margin(second, margin, version):
+    shop = redeclared(second, registration={"margin": margin})
+    result = run(shop, CHAMPION)
     assert result.success
     assert record(shop).version == shop.resources["registry"].champion("toy").number == version
     assert record(shop).considered == record(shop, Candidate, "trained_model").model_sha256
@@ -136,17 +135,17 @@ def test_a_later_candidate_must_beat_the_champion_by_the_margin(first, margin, v
     assert [row["version"] for row in rows] == ["v2", "v1"][2 - version :]
 
 
-def test_the_same_run_again_releases_nothing_and_has_the_same_data_version(first):
-    once, again = run(first), run(first, CHAMPION)
+def test_the_same_run_again_releases_nothing_and_has_the_same_data_version(second):
+    once, again = run(second, CHAMPION), run(second, CHAMPION)
     assert once.success
     assert again.success
-    assert kinds(first) == [("released", 1), ("confirmed", 1), ("released", 2), ("confirmed", 2)]
+    assert kinds(second) == [("released", 1), ("confirmed", 1), ("released", 2), ("confirmed", 2)]
     versions = [
         result.get_asset_materialization_events()[-1].materialization.tags["dagster/data_version"]
         for result in (once, again)
     ]
     assert len(set(versions)) == 1
-    assert record(first).sentence == "toy v2: It is champion already."
+    assert record(second).sentence == "toy v2: It is champion already."
 
 
 def test_a_gate_raised_after_the_report_is_held_against_the_release_too(registered):
@@ -249,11 +248,11 @@ def test_an_alias_set_by_hand_where_nothing_was_released_is_found(registered):
     assert "v1 of toy holds the registry's alias champion, and was never released" in event.description
 
 
-def test_a_champion_from_before_the_ledger_is_adopted_and_can_be_followed(first):
-    shop = redeclared(first)
+def test_a_champion_from_before_the_ledger_is_adopted_and_can_be_followed(second):
+    shop = redeclared(second)
     empty = Ledger(uri=f"sqlite:///{shop.home}/empty.db", anchors=f"{shop.home}/empty")
     shop.resources["ledger"] = empty
-    assert run(shop).success
+    assert run(shop, CHAMPION).success
     assert kinds(shop) == [("adopted", 1), ("released", 2), ("confirmed", 2)]
     assert champion(empty.links("toy"), "toy").previous == 1
 
@@ -268,14 +267,14 @@ def test_a_ledger_that_was_changed_fails_the_check_and_one_that_was_cut_releases
     assert second.resources["registry"].champion("toy").number == 1
 
 
-def test_what_a_person_went_back_from_is_not_released_by_the_next_run(first):
-    assert run(first).success
-    ledger, registry = first.resources["ledger"], first.resources["registry"]
+def test_what_a_person_went_back_from_is_not_released_by_the_next_run(second):
+    assert run(second, CHAMPION).success
+    ledger, registry = second.resources["ledger"], second.resources["registry"]
     roll_back("toy", None, "grace", "Complaints", ledger, registry, clock, trusting)
-    result = run(first, "evaluation_report", CHAMPION)
+    result = run(second, "evaluation_report", CHAMPION)
     assert result.success
-    assert (record(first).version, first.resources["registry"].champion("toy").number) == (1, 1)
-    assert "grace went back from it to v1 (Complaints)" in record(first).sentence
+    assert (record(second).version, second.resources["registry"].champion("toy").number) == (1, 1)
+    assert "grace went back from it to v1 (Complaints)" in record(second).sentence
     rows = [each.data for each in metadata(result, CHAMPION)["history"].records]
     assert [(row["version"], row["how"]) for row in rows] == [
         ("v1", "rolled back"),

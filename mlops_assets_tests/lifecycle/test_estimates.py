@@ -16,6 +16,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import late, toy
 from mlops_assets_tests.homes import instance_at
+from mlops_assets_tests.lifecycle.stages import validate
 from mlops_assets_tests.toy import Workshop
 
 ROWS = ["raw_data", "validated_features", "quarantined_rows", "raw_labels", "labels"]
@@ -127,13 +128,10 @@ def test_the_hold_out_of_a_version_is_not_estimated_by_what_was_learned_from_it(
     assert "not_estimated" in life.metadata("2024-03")
 
 
-def test_a_model_whose_labels_stand_in_its_rows_estimates_nothing_and_keeps_nothing(workshop):
-    shop = workshop()
-    for month in toy.MONTHS[:4]:
-        toy.deliver(shop.landing, month)
-    assert shop.run(toy.MONTHS[:3], ["raw_data", "validated_features", "quarantined_rows", *MODEL]).success
-    assert shop.run(toy.MONTHS[3:4], ["raw_data", "validated_features", "quarantined_rows", *REPORT]).success
-    report = shop.resources["records"].get(PerformanceReport, "toy", "performance_report", "2024-04-01")
+def test_a_model_whose_labels_stand_in_its_rows_estimates_nothing_and_keeps_nothing(released):
+    validate(released, "2024-04")
+    assert released.run(["2024-04"], REPORT).success
+    report = released.resources["records"].get(PerformanceReport, "toy", "performance_report", "2024-04-01")
     assert (report.estimated, report.unestimated, report.expected) == (None, None, {})
     assert "stimate" not in report.sentence
-    assert not (shop.home / "records" / "toy" / "error_relations").exists()
+    assert not (released.home / "records" / "toy" / "error_relations").exists()

@@ -21,6 +21,7 @@ from mlops_assets_tests.lifecycle.stages import (
     validate,
     validated,
 )
+from mlops_assets_tests.toy import Workshop
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -73,9 +74,9 @@ def test_the_same_candidate_judged_twice_gives_the_same_report(judged):
     assert report(judged) == first
 
 
-def test_a_failed_gate_blocks_registration_in_the_same_run_and_shows_its_numbers(workshop):
-    shop = validated(workshop(gates=[{"metric": "skill", "at_least": 0.999}]))
-    result = run(shop)
+def test_a_failed_gate_blocks_registration_in_the_same_run_and_shows_its_numbers(trained):
+    shop = Workshop(trained.home, trained.instance, {"gates": [{"metric": "skill", "at_least": 0.999}]})
+    result = run(shop, "evaluation_report", "registered_version")
     check = checks(result)["clears_every_gate"]
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.ERROR
@@ -88,7 +89,7 @@ def test_a_failed_gate_blocks_registration_in_the_same_run_and_shows_its_numbers
 def test_a_candidate_worse_than_the_naive_guess_is_a_warning_not_a_block(workshop):
     silly = {"path": "sklearn.dummy.DummyRegressor", "params": {"strategy": "constant", "constant": 1e3}}
     shop = validated(workshop(gates=[], estimator=silly))
-    result = run(shop)
+    result = run(shop, "trained_model", "evaluation_report", "registered_version")
     check = checks(result)["beats_the_naive_baseline"]
     assert not check.passed
     assert check.severity == dg.AssetCheckSeverity.WARN

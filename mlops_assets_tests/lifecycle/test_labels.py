@@ -215,16 +215,16 @@ def candidate(shop) -> Candidate:
 
 
 def test_training_again_on_the_same_rows_and_labels_makes_the_same_bytes(taught):
-    assert run(taught).success
+    assert run(taught, "trained_model").success
     first = candidate(taught)
     taught.run(toy.MONTHS[:3], LABELLING)
-    assert run(taught).success
+    assert run(taught, "trained_model").success
     assert candidate(taught).model_sha256 == first.model_sha256
     assert candidate(taught).manifest.contents == first.manifest.contents
 
 
 def test_a_model_on_late_labels_is_the_one_that_the_same_labels_in_the_rows_make(taught, tmp_path):
-    run(taught)
+    run(taught, "trained_model")
     from mlops_assets.ml.training import fit
 
     rows = pd.concat([late.rows(month) for month in toy.MONTHS[:2]], ignore_index=True)
@@ -255,7 +255,7 @@ def test_a_month_is_learned_from_when_its_labels_have_matured(taught, labels, le
 
 def test_rows_without_a_label_are_left_out_of_training_and_counted(taught):
     join(taught, late.labels(JANUARY).head(280), JANUARY)
-    result = run(taught)
+    result = run(taught, "trained_model")
     assert result.success
     assert (candidate(taught).fitted_rows, metadata(result, "trained_model")["unlabelled_rows"]) == (580, 20)
 

@@ -7,8 +7,9 @@ from mlops_assets.ml.evaluation import EvaluationReport
 from mlops_assets.ml.registration import RegisteredVersion
 from mlops_assets.resources.registry import Registry
 from mlops_assets_tests import toy
-from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run, validated
+from mlops_assets_tests.lifecycle.stages import failure, materialized, metadata, run
 from mlops_assets_tests.ml.test_signing import private_text, public_line
+from mlops_assets_tests.toy import Workshop
 
 NOBODY = "http://127.0.0.1:9"
 
@@ -21,20 +22,19 @@ def versions(shop):
     return shop.resources["registry"].versions("toy")
 
 
-def test_a_candidate_that_clears_its_gates_becomes_a_version_and_no_champion(workshop):
-    shop = validated(workshop())
-    result = run(shop, "trained_model", "evaluation_report", "registered_version")
+def test_a_candidate_that_clears_its_gates_becomes_a_version_and_no_champion(judged):
+    result = run(judged, "registered_version")
     assert result.success
-    assert record(shop).version == 1
-    assert shop.resources["registry"].champion("toy") is None
+    assert record(judged).version == 1
+    assert judged.resources["registry"].champion("toy") is None
     shown = metadata(result, "registered_version")
     assert shown["registered_version"].endswith("/#/models/toy/versions/1")
     assert shown["mae_over_versions"].startswith("![mae over versions]")
 
 
-def test_materialized_alone_after_a_failed_gate_it_refuses_with_the_numbers(workshop):
-    shop = validated(workshop(gates=[{"metric": "mae", "at_most": 0.001}]))
-    assert "registered_version" not in materialized(run(shop))
+def test_materialized_alone_after_a_failed_gate_it_refuses_with_the_numbers(trained):
+    shop = Workshop(trained.home, trained.instance, {"gates": [{"metric": "mae", "at_most": 0.001}]})
+    assert "registered_version" not in materialized(run(shop, "evaluation_report", "registered_version"))
     alone = run(shop, "registered_version")
     assert not alone.success
     assert "toy is not registered: 1 of 1 gates failed: mae is" in failure(alone)
@@ -90,14 +90,14 @@ def test_a_candidate_whose_files_were_changed_after_training_is_not_registered(j
     assert judged.resources["registry"].versions("toy") == ()
 
 
-def test_with_keys_a_version_is_signed_or_not_registered(workshop, tmp_path):
-    shop = validated(workshop())
+def test_with_keys_a_version_is_signed_or_not_registered(judged, tmp_path):
+    shop = judged
     (tmp_path / "people").write_text(f"training {public_line()}\n")
     (tmp_path / "key").write_bytes(private_text())
     (tmp_path / "key").chmod(0o600)
     where = {"root": str(shop.home), "tracking_uri": shop.resources["tracking"].tracking_uri}
     shop.resources["registry"] = Registry(**where, trusted=f"{tmp_path}/people")
-    assert "MLOPS_SIGNING_KEY names no key to sign with" in failure(run(shop))
+    assert "MLOPS_SIGNING_KEY names no key to sign with" in failure(run(shop, "registered_version"))
     assert shop.resources["registry"].versions("toy") == ()
     shop.resources["registry"] = Registry(**where, trusted=f"{tmp_path}/people", signing=f"{tmp_path}/key")
     assert run(shop, "registered_version", "champion").success

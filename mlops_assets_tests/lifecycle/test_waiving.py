@@ -95,9 +95,8 @@ def test_every_kind_of_gate_is_a_check_of_its_own_with_its_numbers(workshop):
     assert alone.success, "the champion is not worse than itself"
 
 
-def test_without_a_waiver_a_failed_gate_lets_nothing_through_however_the_run_is_started(workshop):
-    shop = validated(workshop(gates=[{"metric": "mae", "at_most": 100}]))
-    assert run(shop, "trained_model", "evaluation_report", "registered_version").success
+def test_without_a_waiver_a_failed_gate_lets_nothing_through_however_the_run_is_started(registered):
+    shop = registered
     raised(shop, STRICT)
     released = run(shop, CHAMPION)
     assert "toy v1 is not released: 1 of 1 gates failed: mae is" in failure(released)
@@ -115,9 +114,10 @@ def test_without_a_waiver_a_failed_gate_lets_nothing_through_however_the_run_is_
     assert (shop.resources["registry"].champion("toy"), kinds(shop)) == (None, [])
 
 
-def test_a_waiver_lets_one_gate_of_one_candidate_go_until_it_expires_and_is_shown_everywhere(workshop):
-    shop = validated(workshop(gates=STRICT))
-    before = run(shop, clock=clock)
+def test_a_waiver_lets_one_gate_of_one_candidate_go_until_it_expires_and_is_shown_everywhere(trained):
+    shop = trained
+    raised(shop, STRICT)
+    before = run(shop, "evaluation_report", "registered_version", CHAMPION, clock=clock)
     assert "registered_version" not in materialized(before)
     assert checks(before)[GATE].severity == dg.AssetCheckSeverity.ERROR
     link = wish(shop)
@@ -147,9 +147,10 @@ def test_a_waiver_lets_one_gate_of_one_candidate_go_until_it_expires_and_is_show
     assert "1 of 1 gates failed" in failure(run(shop, "registered_version", clock=clock))
 
 
-def test_a_ledger_that_was_changed_lets_nothing_go(workshop):
-    shop = validated(workshop(gates=STRICT))
-    assert not run(shop, "trained_model", "evaluation_report", clock=clock).success
+def test_a_ledger_that_was_changed_lets_nothing_go(trained):
+    shop = trained
+    raised(shop, STRICT)
+    assert not run(shop, "evaluation_report", clock=clock).success
     ledger = shop.resources["ledger"]
     wish(shop)
     forged = ledger.links()[0]

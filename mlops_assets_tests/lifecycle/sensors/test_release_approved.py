@@ -9,7 +9,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.resources.registry import CHAMPION, Registry
 from mlops_assets_tests.approving import PEOPLE, RULE, Office, signing_key, trusting
 from mlops_assets_tests.lifecycle.stages import checks, materialized, metadata, run, validated
-from mlops_assets_tests.lifecycle.test_champion import GOOD, kinds, record, redeclared, reign
+from mlops_assets_tests.lifecycle.test_champion import GOOD, challenge, kinds, record, redeclared, reign
 
 NOBODY = "http://127.0.0.1:9"
 WEAK = {"path": "sklearn.dummy.DummyRegressor"}
@@ -45,14 +45,14 @@ def wanted(shop):
 @pytest.fixture
 def waiting(lives):
     """A weak champion, released by itself; since then ana or ben have to approve, and a better version is trained."""
-    with lives.begun(reign, estimator=WEAK, gates=[]) as begun:
+    with lives.begun(reign, challenge, estimator=WEAK, gates=[]) as begun:
         shop = redeclared(begun, estimator=GOOD, release=RULE)
         shop.resources["keys"] = trusting(shop.home / "people", *PEOPLE)
         yield shop
 
 
 def test_a_better_version_waits_is_told_once_and_serves_when_it_is_approved(waiting):
-    result = run(waiting)
+    result = run(waiting, CHAMPION)
     assert result.success
     assert (record(waiting).version, waiting.resources["registry"].champion("toy").number) == (1, 1)
     assert record(waiting).considered == record(waiting, Candidate, "trained_model").model_sha256
@@ -102,7 +102,7 @@ def test_the_first_version_waits_too_and_nothing_is_green_that_does_not_serve(wo
 
 
 def test_a_registry_that_is_down_is_said_changes_nothing_and_the_next_look_goes_on(waiting):
-    assert run(waiting).success
+    assert run(waiting, CHAMPION).success
     before = tick(waiting)
     approve(waiting, "ana", 2)
     there = waiting.resources["registry"]
@@ -116,7 +116,7 @@ def test_a_registry_that_is_down_is_said_changes_nothing_and_the_next_look_goes_
 
 
 def test_a_policy_that_changes_voids_the_approval_and_a_person_is_told_to_ask_anew(waiting):
-    assert run(waiting).success
+    assert run(waiting, CHAMPION).success
     cursor = tick(waiting).cursor
     approve(waiting, "ana", 2)
     stricter = redeclared(waiting, registration={"margin": 0.001})
