@@ -24,6 +24,7 @@ HEAVY = {
     "plotly",
     "pandera",
     "kubernetes",
+    "dagster_k8s",
     "dagster_mlflow",
     "cryptography",
 }

@@ -1,9 +1,9 @@
 """The lease: one holder at a time, named to the next, and gone with its process."""
 
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -15,14 +15,6 @@ import sqlalchemy
 from mlops_assets.lease import LOST, HeldError, lease
 from mlops_assets_tests.postgres import postgres_server
 
-HOLD = """
-import sys
-import dagster as dg
-from mlops_assets.lease import lease
-with dg.DagsterInstance.from_config(sys.argv[1]) as instance, lease(instance):
-    print("held", flush=True)
-    sys.stdin.read()
-"""
 STORAGE = "telemetry: {enabled: false}\nstorage: {postgres: {postgres_url: '%s'}}\n"
 
 
@@ -50,18 +42,28 @@ def on_postgres(database, tmp_path):
     return tmp_path
 
 
+def hold(home, told):
+    """What the holder does until it is killed."""
+    sys.stderr = (home / "said").open("w")
+    with dg.DagsterInstance.from_config(str(home)) as instance, lease(instance):
+        told.send("held")
+        signal.pause()
+
+
 @contextmanager
 def holder(home):
     """Another process that holds the lease."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLD, str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    forking = multiprocessing.get_context("fork")
+    ours, theirs = forking.Pipe()
+    process = forking.Process(target=hold, args=(home, theirs), daemon=True)
+    process.start()
     try:
-        assert process.stdout.readline() == b"held\n"
+        assert ours.poll(60)
+        assert ours.recv() == "held"
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.join()
 
 
 def taken(home, seconds=10):
@@ -91,7 +93,7 @@ def test_a_second_holder_is_refused_and_told_who_the_first_is(home):
 def test_the_lease_dies_with_a_process_that_is_killed(home):
     with holder(home) as process:
         assert not taken(home, 0.2)
-        process.send_signal(signal.SIGKILL)
+        process.kill()
         assert taken(home)
 
 
@@ -119,15 +121,16 @@ def test_a_session_that_was_cut_off_takes_the_lease_again(on_postgres, database)
         while (free := taken(on_postgres, 0.05)) and time.monotonic() < deadline:
             time.sleep(2)
         assert not free
-        assert process.poll() is None
+        assert process.is_alive()
 
 
 def test_a_daemon_whose_lease_another_took_meanwhile_ends_at_once(on_postgres, database):
     with holder(on_postgres) as process, dg.DagsterInstance.from_config(str(on_postgres)) as instance:
-        process.send_signal(signal.SIGSTOP)
+        os.kill(process.pid, signal.SIGSTOP)
         cut_off(database)
         with lease(instance):
-            process.send_signal(signal.SIGCONT)
-            assert process.wait(20) == LOST
-        said = process.stderr.read().decode()
+            os.kill(process.pid, signal.SIGCONT)
+            process.join(20)
+            assert process.exitcode == LOST
+        said = (on_postgres / "said").read_text()
         assert f"The lease was lost with its session. The daemon of this instance is process {os.getpid()} on" in said

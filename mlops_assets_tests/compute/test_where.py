@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from typing import Any
 
 import dagster as dg
 import pytest
 
-from mlops_assets import settings
 from mlops_assets.compute.profiles import names, op_tags
 from mlops_assets.compute.where import IgnoredAcceleratorError, executor_here, guarded, local_executor
 
@@ -109,14 +106,6 @@ def test_on_kubernetes_only_its_executor_may_run_an_accelerator(on_kubernetes):
         with pytest.raises(IgnoredAcceleratorError):
             guarded(dg.Definitions(assets=[trained], jobs=[job], executor=executor))
         assert guarded(dg.Definitions(assets=[plain], executor=executor))
-
-
-@pytest.mark.parametrize(("place", "loaded"), [("local", False), ("kubernetes", True)])
-def test_the_kubernetes_client_is_imported_only_where_it_is_asked_for(place, loaded, monkeypatch):
-    monkeypatch.setenv(settings.COMPUTE.name, place)
-    look = "import sys, mlops_assets.definitions as d; d.defs(); print(*{'dagster_k8s', 'kubernetes'} & {*sys.modules})"
-    done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    assert bool(done.stdout.strip()) is loaded
 
 
 def test_every_job_of_this_project_runs_where_the_setting_says(on_kubernetes):

@@ -5,8 +5,6 @@ import os
 import signal
 import socket
 import sqlite3
-import subprocess
-import sys
 import threading
 import time
 import traceback
@@ -19,6 +17,7 @@ from mlops_assets.lifecycle.training import told_to_mlflow
 from mlops_assets.ml.artifacts import UnsafeModelError
 from mlops_assets.ml.training import Manifest
 from mlops_assets.resources.tracking import RUN_ID, Tracking, TrackingUnavailableError
+from mlops_assets_tests.faults.forking import forked
 from mlops_assets_tests.ml.test_features import rows
 from mlops_assets_tests.resources.tracked import logged, tracking_in, trained
 
@@ -355,18 +354,14 @@ def test_runs_that_are_settled_are_not_looked_at_again(instance, tracking):
     assert [run.info.status for run in runs(tracking, dagster_run_id=result.run_id)] == ["FINISHED"]
 
 
-KILLED = """
-import os, signal, sys
-from mlops_assets.resources.tracking import Tracking
-with Tracking(root=sys.argv[1], tracking_uri=sys.argv[2]).run("toy", sys.argv[3]):
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
 def test_a_killed_training_is_failed_in_mlflow_once_its_dagster_run_is_known_to_be_over(instance, tracking):
     run_id = dagster_run(instance)
-    killed = subprocess.run([sys.executable, "-c", KILLED, tracking.root, tracking.tracking_uri, run_id], check=False)
-    assert killed.returncode == -signal.SIGKILL
+
+    def train():
+        with tracking.run("toy", run_id):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    assert forked(train) is None
     (left,) = runs(tracking, dagster_run_id=run_id)
     assert left.info.status == "RUNNING"
     assert tracking.reconcile(instance) == {}
