@@ -178,6 +178,11 @@ def bytes_of(shop) -> Path:
     return raw(shop, file.sha256)
 
 
+def rules(shop) -> Path:
+    """The model's own module."""
+    return shop.home.parent / "code" / "shopcode" / "rules.py"
+
+
 def content(home: Path) -> dict[str, str]:
     """Everything in a home but what a stamp may change."""
     stamped = ("ledger", "ledger.db", "mlflow.db", "reports", "locks")
@@ -185,37 +190,43 @@ def content(home: Path) -> dict[str, str]:
     return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def test_a_clean_process_builds_the_same_bytes_and_the_version_is_stamped_once(shop, monkeypatch):
-    for name in ("PYTHONPATH", "HOME", "TMPDIR", "DAGSTER_HOME"):
-        monkeypatch.setenv(name, "/nowhere")
-    monkeypatch.setattr("tempfile.tempdir", None)
-    monkeypatch.setenv("TMPDIR", str(shop.home.parent))
-    before, said = content(shop.home), []
-    found = reproduce("toy", 1, say=said.append, spec=shop.spec)
-    assert (found.verdict, found.causes, found.notes, said) == ("equal digest", (), (), [])
+@pytest.fixture(scope="module")
+def rebuilt(shop) -> Reproduction:
+    """What is found where neither the source nor the environment is any more what it was."""
+    before = content(shop.home)
+    with pytest.MonkeyPatch.context() as patch, changed(rules(shop), CONTRACT.replace("17", "12").encode()):
+        for name in ("PYTHONPATH", "HOME", "DAGSTER_HOME"):
+            patch.setenv(name, "/nowhere")
+        patch.setattr("tempfile.tempdir", None)
+        patch.setenv("TMPDIR", str(shop.home.parent))
+        status, said = type_in("toy", "1", "--json")
+    assert status == 0
+    assert content(shop.home) == before
+    return Reproduction.model_validate_json(said)
+
+
+def test_a_clean_process_builds_the_same_bytes_and_the_version_is_stamped_once(shop, rebuilt):
+    found, said = rebuilt, []
+    assert (found.verdict, found.causes) == ("equal digest", ())
     assert (found.found, found.code) == (candidate(shop).model_sha256, candidate(shop).manifest.code)
     assert all(then == pytest.approx(now, rel=1e-12) for then, now in found.metrics.values())
     assert {"mae", "rmse"} <= set(found.metrics)
-    assert content(shop.home) == before
     [link] = stamps(shop)
     assert link.sequence == found.stamp
     assert link.entry.evidence["model"] == link.entry.evidence["rebuilt"] == found.found
     assert shop.resources["registry"].version("toy", 1).tags[REPRODUCED].startswith("equal digest, 2")
-    assert "reproduced" in (shop.home / "reports/toy/card/v1.html").read_text()
-    again = reproduce("toy", 1, build=here)
+    again = reproduce("toy", 1, build=here, say=said.append, spec=shop.spec)
     assert (again.verdict, again.stamp, len(stamps(shop))) == ("equal digest", found.stamp, 1)
+    assert (again.notes, said) == ((), [])
+    assert "reproduced" in (shop.home / "reports/toy/card/v1.html").read_text()
     shown = CliRunner().invoke(app, ["ledger", "toy"]).output
     assert "v1 reproduced" in shown
     assert "built anew with an equal digest" in " ".join(shown.split())
 
 
-def test_what_was_changed_since_is_built_by_the_source_that_was_kept(shop):
-    with changed(shop.home.parent / "code/shopcode/rules.py", CONTRACT.replace("17", "12").encode()):
-        status, said = type_in("toy", "1", "--json")
-    found = Reproduction.model_validate_json(said)
-    assert (status, found.verdict) == (0, "equal digest")
-    assert found.code == candidate(shop).manifest.code
-    assert "The source that it was trained with was run" in found.notes[0]
+def test_what_was_changed_since_is_built_by_the_source_that_was_kept(shop, rebuilt):
+    assert rebuilt.code == candidate(shop).manifest.code
+    assert "The source that it was trained with was run" in rebuilt.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -227,7 +238,7 @@ def test_what_was_changed_since_is_built_by_the_source_that_was_kept(shop):
 )
 def test_changed_code_is_named_where_the_source_is_not_kept(shop, old, new, without, why, suspects):
     archive = shop.home / "code" / f"{candidate(shop).manifest.code}.zip"
-    with changed(shop.home.parent / "code/shopcode/rules.py", CONTRACT.replace(old, new).encode()), without(archive):
+    with changed(rules(shop), CONTRACT.replace(old, new).encode()), without(archive):
         found = differs(shop, build=in_clean_process)
     assert [cause.suspect for cause in found.causes] == suspects
     assert why in found.causes[0].says

@@ -1,5 +1,6 @@
 """A history lived through again: nothing is known before its time, and nothing is computed twice."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -72,6 +73,21 @@ def growing():
     return {month: frame(month, worse=6.0 * place) for place, month in enumerate(MONTHS)}
 
 
+@pytest.fixture(scope="module")
+def history(growing):
+    """Their history. Whoever lives through it finds what others have fitted."""
+    return lives(growing)
+
+
+NOW = 5
+
+
+@pytest.fixture(scope="module")
+def otherwise(growing):
+    """The same history until now, with another future."""
+    return lives({**growing, **{month: frame(month, shift=15.0, worse=-30.0) for month in MONTHS[NOW:]}})
+
+
 def without_wind(month, **changes):
     rows = frame(month, **changes)
     return rows.assign(wind=rows["wind"].where(rows.index >= 0.7 * len(rows)))
@@ -81,8 +97,8 @@ def told(step):
     return step.model_dump(exclude={"sentence"})
 
 
-def test_each_partition_is_predicted_by_the_champion_of_its_moment(growing):
-    lived = replay(lives(growing), declared(), POLICIES["always"])
+def test_each_partition_is_predicted_by_the_champion_of_its_moment(history):
+    lived = replay(history, declared(), POLICIES["always"])
     assert [step.version for step in lived.steps[:3]] == [None, None, None]
     assert [step.trained for step in lived.steps] == [False, False, *[True] * 6]
     assert [step.version for step in lived.steps[3:]] == [1, 2, 3, 4, 5]
@@ -91,26 +107,24 @@ def test_each_partition_is_predicted_by_the_champion_of_its_moment(growing):
     assert lived.mean == pytest.approx(sum(step.measured.value for step in lived.judged) / 5)
 
 
-def test_never_keeps_the_first_version_and_ages(growing):
-    lived = replay(lives(growing), declared(), POLICIES["never"])
+def test_never_keeps_the_first_version_and_ages(history):
+    lived = replay(history, declared(), POLICIES["never"])
     assert {step.version for step in lived.judged} == {1}
     assert lived.retrainings == 0
     errors = [step.measured.value for step in lived.judged]
     assert errors == sorted(errors)
-    assert lived.mean > replay(lives(growing), declared(), POLICIES["gain"]).mean
+    assert lived.mean > replay(history, declared(), POLICIES["gain"]).mean
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_rows_of_the_future_change_no_decision_of_the_past(growing, name):
-    now = 5
-    changed = {**growing, **{month: frame(month, shift=15.0, worse=-30.0) for month in MONTHS[now:]}}
+def test_rows_of_the_future_change_no_decision_of_the_past(history, otherwise, name):
     rule = {**QUICK["retraining"], "policy": name}
     before, after = (
-        replay(lives(frames), declared(training={"window": [3, None]}, retraining=rule), POLICIES[name]).steps
-        for frames in (growing, changed)
+        replay(lived, declared(training={"window": [3, None]}, retraining=rule), POLICIES[name]).steps
+        for lived in (history, otherwise)
     )
-    assert [told(step) for step in before[:now]] == [told(step) for step in after[:now]]
-    assert [step.measured for step in before[now:]] != [step.measured for step in after[now:]]
+    assert [told(step) for step in before[:NOW]] == [told(step) for step in after[:NOW]]
+    assert [step.measured for step in before[NOW:]] != [step.measured for step in after[NOW:]]
 
 
 def test_no_fit_and_no_look_is_paid_for_twice(growing):
@@ -126,11 +140,9 @@ def test_no_fit_and_no_look_is_paid_for_twice(growing):
     assert every.trainings[-1].cpu_seconds == first.trainings[-2].cpu_seconds
 
 
-def test_labels_that_come_later_are_known_later(growing):
-    late = {
-        part.partition: part.last + timedelta(days=40) for part in lives(growing).parts if part.partition < "2024-07"
-    }
-    lived = replay(lives(growing, matured=late), declared(), POLICIES["gain"])
+def test_labels_that_come_later_are_known_later(history):
+    late = {part.partition: part.last + timedelta(days=40) for part in history.parts if part.partition < "2024-07"}
+    lived = replay(replace(history, matured=late), declared(), POLICIES["gain"])
     first = next(step for step in lived.steps if step.trained)
     assert first.partition == "2024-05-01"
     assert all(step.measured for step in lived.steps if step.version)
@@ -188,8 +200,7 @@ def test_a_leap_with_files_of_another_name_is_upstream_and_without_them_it_canno
     assert [step.partition for step in told.blamed] == ["2024-06-01"]
 
 
-def test_another_delivery_of_a_partition_is_looked_at_anew(growing):
-    history = lives(growing)
+def test_another_delivery_of_a_partition_is_looked_at_anew(growing, history):
     before = replay(history, declared(), POLICIES["never"])
     other = lives({**growing, "2024-08": frame("2024-08", worse=90.0)}, kept=history.kept)
     other.parts[-1] = other.parts[-1].model_copy(update={"delivery": "corrected"})
@@ -245,12 +256,12 @@ def test_what_was_not_judged_has_no_mean():
     assert lasting(False).judged == ()
 
 
-def test_the_cost_is_of_all_trainings_at_the_declared_prices(growing):
-    lived = replay(lives(growing), declared(), POLICIES["always"])
+def test_the_cost_is_of_all_trainings_at_the_declared_prices(history):
+    lived = replay(history, declared(), POLICIES["always"])
     rule = declared(retraining={"cpu_hour": 3600.0}).retraining
     assert lived.cost(rule) == pytest.approx(sum(each.cpu_seconds for each in lived.trainings))
 
 
-def test_an_estimate_has_its_interval(growing):
-    lived = replay(lives(growing), declared(), POLICIES["never"])
+def test_an_estimate_has_its_interval(history):
+    lived = replay(history, declared(), POLICIES["never"])
     assert all(isinstance(each.measured, Estimate) and each.measured.low < each.measured.high for each in lived.judged)
