@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -75,23 +76,23 @@ def empty_database() -> bytes:
 
 
 @contextmanager
-def instance_at(folder: Path) -> Iterator[dg.DagsterInstance]:
-    """An instance in `folder` with Dagster's own settings, and MLflow's tables in `home` beside it."""
+def instance_at(folder: Path, **changes: Any) -> Iterator[dg.DagsterInstance]:
+    """An instance in `folder` with Dagster's own settings but `changes`, and MLflow's tables in `home` beside it."""
     for name in instance.DATABASES:
         shutil.copytree(prepared() / "dagster" / name, folder / name)
     (folder / "home").mkdir(exist_ok=True)
     (folder / "home" / "mlflow.db").write_bytes(empty_database())
-    with opened_at(folder) as opened:
+    with opened_at(folder, **changes) as opened:
         yield opened
 
 
 @contextmanager
-def opened_at(folder: Path) -> Iterator[dg.DagsterInstance]:
+def opened_at(folder: Path, **changes: Any) -> Iterator[dg.DagsterInstance]:
     """The instance that was made in `folder`.
 
     What steps print is pytest's to capture: Dagster would start four processes a run for it.
     """
     storage = {"module": "mlops_assets.sqlite_storage", "class": "SqliteStorage", "config": {"base_dir": str(folder)}}
-    overrides = {"storage": {"custom": storage}, "compute_logs": NO_LOGS}
+    overrides = {"storage": {"custom": storage}, "compute_logs": NO_LOGS, **changes}
     with dg.instance_for_test(temp_dir=str(folder), overrides=overrides) as opened:
         yield opened

@@ -1,9 +1,10 @@
-"""Real web servers on loopback: Dagster's own and ours behind a proxy, over one code server of the toy model."""
+"""Real web servers on loopback over the toy model, whose runs this process executes: Dagster's, and ours behind a proxy."""
 
 from __future__ import annotations
 
 import json
 import socket
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,10 @@ import yaml
 
 from mlops_assets_tests.end_to_end.server import OVER, free_port
 
-ROOT = Path(__file__).parents[1]
 NAMES = {"repositoryLocationName": "toy", "repositoryName": "__repository__"}
 LAUNCH = """mutation($given: ExecutionParams!) { launchRun(executionParams: $given) {
   __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
   ... on RunConfigValidationInvalid { errors { message } } } }"""
-EXITED = "Process for run exited"
 LOADED = "{ repositoriesOrError { __typename ... on RepositoryConnection { nodes { name } } } }"
 
 
@@ -58,12 +57,10 @@ class Site:
         }
         return self.ask(LAUNCH, {"given": given}, **headers)["launchRun"]
 
-    def ended(self, launched: Mapping[str, Any], seconds: float = 240) -> dg.DagsterRun:
+    def ended(self, launched: Mapping[str, Any]) -> dg.DagsterRun:
         """The run that was launched, once it was taken from the queue as the daemon does, and is over."""
-        run_id, over = launched["run"]["runId"], threading.Event()
-        self.instance.watch_event_logs(run_id, None, lambda log, _: over.set() if EXITED in log.message else None)
+        run_id = launched["run"]["runId"]
         self.instance.launch_run(run_id, self.process.create_request_context())
-        assert over.wait(seconds), f"run {run_id} did not end in {seconds} s"
         run = self.instance.get_run_by_id(run_id)
         assert run
         assert run.status.value in OVER
@@ -77,12 +74,15 @@ class Site:
 
 
 @contextmanager
-def code_server(instance: dg.DagsterInstance, definitions: Path) -> Iterator[Any]:
-    """What web servers need of a code location: `definitions` is a Python file."""
+def code_location(instance: dg.DagsterInstance, definitions: Path) -> Iterator[Any]:
+    """What web servers need of the code in `definitions`, a Python file."""
+    from dagster._core.remote_origin import InProcessCodeLocationOrigin
+    from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
     from dagster._core.workspace.context import WorkspaceProcessContext
-    from dagster._core.workspace.load_target import PythonFileTarget
+    from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 
-    target = PythonFileTarget(str(definitions), attribute=None, working_directory=str(ROOT), location_name="toy")
+    code = LoadableTargetOrigin(executable_path=sys.executable, python_file=str(definitions))
+    target = InProcessWorkspaceLoadTarget(InProcessCodeLocationOrigin(code, location_name="toy"))
     with WorkspaceProcessContext(instance, target) as process:
         yield process
 

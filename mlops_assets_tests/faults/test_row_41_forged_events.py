@@ -11,11 +11,12 @@ from mlops_assets.ml.ledger import champion
 from mlops_assets.webserver import Stamp, app
 from mlops_assets_tests.approving import PEOPLE, Office, signing_key
 from mlops_assets_tests.homes import instance_at
-from mlops_assets_tests.webservers import code_server, serving
+from mlops_assets_tests.webservers import code_location, serving
 
 pytestmark = pytest.mark.fault(41)
 
 HEADER = "X-Forwarded-Email"
+IN_THIS_PROCESS = {"module": "dagster._core.launcher.sync_in_memory_run_launcher", "class": "SyncInMemoryRunLauncher"}
 CHAMPION = dg.AssetKey(["toy", "champion"])
 CHECK = dg.AssetCheckKey(CHAMPION, "waits_for_nobody")
 DEFINITIONS = """
@@ -49,9 +50,9 @@ def sites(office, tmp_path_factory):
     file = folder / "toys.py"
     landing = str(office.home / "landing")
     file.write_text(DEFINITIONS.format(home=str(office.home), rule=office.rule, landing=landing))
-    with pytest.MonkeyPatch.context() as patch, instance_at(folder) as instance:
+    with pytest.MonkeyPatch.context() as patch, instance_at(folder, run_launcher=IN_THIS_PROCESS) as instance:
         patch.setenv(settings.TRUSTED_KEYS.name, office.keys.trusted)
-        with code_server(instance, file) as process:
+        with code_location(instance, file) as process:
             plain = create_app_from_workspace_process_context(process)
             ours = app(process, Stamp(HEADER, signing_key("webserver"), office.ledger))
             with serving(plain, process) as stock, serving(ours, process) as proxied:
