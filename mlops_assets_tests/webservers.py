@@ -1,4 +1,4 @@
-"""Real web servers on loopback over the toy model, whose runs this process executes: Dagster's, and ours behind a proxy."""
+"""Real web servers on loopback over the toy model: Dagster's, and ours behind a proxy. Runs execute in this process."""
 
 from __future__ import annotations
 

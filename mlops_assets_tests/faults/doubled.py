@@ -1,12 +1,9 @@
-"""Two daemons that look at the same moment, with the lease and without: `python -m mlops_assets_tests.faults.doubled
-FOLDER` prints a line of JSON for each way."""
+"""Two daemons that look at the same moment, with the lease and without: a program."""
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import sys
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -24,7 +21,7 @@ from mlops_assets import instance, settings
 from mlops_assets.lease import HeldError, lease
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.dying import BETWEEN, LIBRARIES, QUIET, daemon, rounds
-from mlops_assets_tests.faults.forking import forked, load
+from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 ROUNDS, SECONDS = 4, 120
@@ -108,9 +105,4 @@ def main(folder: Path) -> None:
     for name, guard in (("lease", lease), ("control", unguarded)):
         os.environ[settings.HOME.name] = str(folder / name)
         os.environ.pop(settings.DAGSTER_HOME.name, None)
-        sys.stdout.write(json.dumps({"kind": name, **trial(folder / name, guard)}) + "\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        say(kind=name, **trial(folder / name, guard))

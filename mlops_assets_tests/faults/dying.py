@@ -1,7 +1,6 @@
 """Dagster's own daemon loops over the toy model, killed by SIGKILL at one point, and gone on with by a fresh process.
 
-A program, because each trial dies: `python -m mlops_assets_tests.faults.dying FOLDER` prints a line of JSON a trial.
-Processes are forked from one that has loaded every library and opened nothing.
+A program, because each trial dies: processes are forked from one that has loaded every library and opened nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from dagster._time import get_current_datetime
 from mlops_assets import instance, settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
-from mlops_assets_tests.faults.forking import forked, load
+from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 TICK_POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
@@ -176,16 +175,6 @@ def main(folder: Path) -> None:
         shutil.rmtree(home)
         shutil.copytree(kept, home)
         killed = forked(lambda point=point: die(home, point)) is None
-        told("trial", point=point, killed=killed, **forked(lambda: gone_on_with(home)))
+        say(kind="trial", point=point, killed=killed, **forked(lambda: gone_on_with(home)))
     for point in ("seen, then done", "done, then seen"):
-        told("control", point=point, **naive_trial(home, point))
-
-
-def told(kind: str, **what: Any) -> None:
-    """A line of the program's answer."""
-    sys.stdout.write(json.dumps({"kind": kind, **what}) + "\n")
-    sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        say(kind="control", point=point, **naive_trial(home, point))

@@ -1,14 +1,12 @@
 """A backfill of daily partitions by Dagster's own loops, killed at each of their points, one after the other.
 
-A program, because it dies: `python -m mlops_assets_tests.faults.filling FOLDER DAYS` prints a line of JSON.
+A program, because it dies.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import warnings
 from collections import Counter
 from datetime import date, timedelta
@@ -28,7 +26,7 @@ from mlops_assets import settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
 from mlops_assets_tests.faults.dying import BETWEEN, DEQUEUE_POINTS, LIBRARIES, QUIET, daemon, shipped
-from mlops_assets_tests.faults.forking import forked, load
+from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 FIRST = date(2024, 1, 1)
@@ -129,8 +127,4 @@ def main(home: Path, days: int) -> None:
         if forked(lambda turn=turn, point=point: rounds(home, 3, 3 * turn, point)) is None
     ]
     forked(lambda: rounds(home, ROUNDS, 3 * len(POINTS) + 3))
-    sys.stdout.write(json.dumps({"killed": killed, **forked(lambda: counted(home, keys))}) + "\n")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+    say(killed=killed, **forked(lambda: counted(home, keys)))

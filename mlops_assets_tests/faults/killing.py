@@ -1,7 +1,6 @@
 """The toy model's life, killed by SIGKILL before any one of its writes, and lived again in a fresh process.
 
-A program, because processes are forked from one that has loaded every library and opened nothing:
-`python -m mlops_assets_tests.faults.killing FOLDER TRIALS` prints a line of JSON for each trial.
+A program, because processes are forked from one that has loaded every library and opened nothing.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import UNPARTITIONED, Records
 from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
-from mlops_assets_tests.faults.forking import forked, load
+from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 HISTORY, NEXT = toy.MONTHS[:3], toy.MONTHS[3:4]
@@ -327,12 +326,6 @@ def _evenly(points: Sequence[Point], count: int) -> list[Point]:
     return [points[(2 * place + 1) * len(points) // (2 * count)] for place in range(min(count, len(points)))]
 
 
-def told(kind: str, **what: Any) -> None:
-    """A line of the program's answer."""
-    sys.stdout.write(json.dumps({"kind": kind, **what}) + "\n")
-    sys.stdout.flush()
-
-
 def main(folder: Path, trials: int) -> None:
     """First training and the month after it, killed at points spread over all steps; then the naive way."""
     warnings.simplefilter("ignore")
@@ -345,21 +338,17 @@ def main(folder: Path, trials: int) -> None:
     forked(lambda: life.deliver(HISTORY))
     laboratory.keep("nothing")
     first = forked(lambda: life.run(HISTORY, Killer(life.home)))
-    told("reference", of="first", points=len(first), state=forked(lambda: Life(life.home).state()))
+    say(kind="reference", of="first", points=len(first), state=forked(lambda: Life(life.home).state()))
     forked(lambda: Life(life.home).deliver(NEXT))
     laboratory.keep("learned")
     points, state = laboratory.rehearse("learned", NEXT)
-    told("reference", of="next", points=len(points), state=state)
+    say(kind="reference", of="next", points=len(points), state=state)
     inside = [replace(point, what=INSIDE) for point in points if point.what == "write"]
     for point in [*spread(points, trials - trials // 8), inside[-1]]:
-        told("trial", of="next", **laboratory.trial("learned", NEXT, point))
+        say(kind="trial", of="next", **laboratory.trial("learned", NEXT, point))
     for point in spread([Point(**point) for point in first], trials // 8):
-        told("trial", of="first", **laboratory.trial("nothing", HISTORY, point))
+        say(kind="trial", of="first", **laboratory.trial("nothing", HISTORY, point))
     naive, _ = laboratory.rehearse("learned", NEXT, naive=True)
     for step in ("toy__trained_model", "toy__registered_version"):
         *_, record = [point for point in naive if (point.step, point.what) == (step, "fsync")]
-        told("control", of="next", **laboratory.trial("learned", NEXT, record, naive=True))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]))
+        say(kind="control", of="next", **laboratory.trial("learned", NEXT, record, naive=True))

@@ -1,19 +1,16 @@
 """Processes that release versions of one model at the same time, and one that dies in the middle of a release.
 
-A program: `python -m mlops_assets_tests.faults.releasing race|die FOLDER LEDGER` prints a line of JSON for each thing
-that it has tried. The registry is a real MLflow in SQLite, the ledger wherever its URL says.
+A program. The registry is a real MLflow in SQLite, the ledger is in either database.
 """
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
 import signal
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from multiprocessing.synchronize import Barrier
@@ -26,11 +23,11 @@ from mlops_assets.resources.ledger import Ledger
 from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflictError
 from mlops_assets.resources.tracking import TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
-from mlops_assets_tests.faults.forking import forked, load
+from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_waiting_for_the_disk
 
 LIBRARIES = [f"mlflow.store.{name}.sqlalchemy_store" for name in ("model_registry", "tracking")]
-PROCESSES, ROUNDS, UNGUARDED = 4, int(os.environ.get("MLOPS_RACES", "10")), 5
+PROCESSES, ROUNDS, UNGUARDED = 4, int(os.environ.get("MLOPS_RACES", "5")), 5
 FORK = multiprocessing.get_context("fork")
 
 
@@ -45,11 +42,11 @@ def at(folder: Path, uri: str) -> tuple[Ledger, Registry]:
     return Ledger(uri=uri, anchors=f"{folder}/anchors"), registry
 
 
-def prepare(folder: Path, versions: int) -> None:
-    """So many versions, none of them champion."""
-    folder.mkdir(parents=True, exist_ok=True)
+def prepare(folder: Path) -> None:
+    """Two versions for each process, none of them champion."""
+    folder.mkdir(parents=True)
     _, registry = at(folder, "")
-    for number in range(1, versions + 1):
+    for number in range(1, 2 * PROCESSES + 1):
         registry.register(candidate(sha256=f"{number:064d}", run=f"run-{number}"))
 
 
@@ -111,14 +108,12 @@ def racing(folder: Path, uri: str, run: Callable[..., dict[str, Any]]) -> list[d
     return said
 
 
-def race(folder: Path, uri: str) -> None:
-    """Four processes, with the ledger and without."""
-    forked(lambda: prepare(folder, 2 * PROCESSES))
+def race(folder: Path, uri: str) -> dict[str, Any]:
+    """Four processes, with the ledger."""
     began = time.perf_counter()
     said = racing(folder, uri, guarded)
     seconds = time.perf_counter() - began
-    told("race", seconds=round(seconds, 1), said=said, **forked(lambda: outcome(folder, uri)))
-    told("control", rounds=UNGUARDED, said=racing(folder, uri, unguarded))
+    return {"seconds": round(seconds, 1), "said": said, **forked(lambda: outcome(folder, uri))}
 
 
 def outcome(folder: Path, uri: str) -> dict[str, Any]:
@@ -135,9 +130,9 @@ def outcome(folder: Path, uri: str) -> dict[str, Any]:
     }
 
 
-def die(folder: Path, uri: str) -> None:
+def die(home: Path, uri: str) -> Iterator[dict[str, Any]]:
     """One release, killed before each of its commits; what a fresh process makes of it; and the same release again."""
-    home, kept = folder / "home", folder / "kept"
+    kept = home.with_name("champion 1")
 
     def releasing(version: int, judged_against: int | None, dies_at: int | None = None) -> int:
         commits = 0
@@ -164,24 +159,33 @@ def die(folder: Path, uri: str) -> None:
         releasing(2, 1)
         return outcome(home, uri)
 
-    forked(lambda: prepare(home, 2))
     forked(lambda: releasing(1, None))
     shutil.copytree(home, kept)
     commits = forked(lambda: releasing(2, 1))
     for dies_at in range(1, commits + 1):
-        shutil.rmtree(home)
-        shutil.copytree(kept, home)
+        lay_out(kept, home)
         killed = forked(lambda dies_at=dies_at: releasing(2, 1, dies_at)) is None
-        told("trial", dies_at=dies_at, killed=killed, **forked(followed), again=forked(released_again))
+        yield {"dies_at": dies_at, "killed": killed, **forked(followed), "again": forked(released_again)}
 
 
-def told(kind: str, **what: Any) -> None:
-    """A line of the program's answer."""
-    sys.stdout.write(json.dumps({"kind": kind, **what}) + "\n")
-    sys.stdout.flush()
+def lay_out(kept: Path, home: Path) -> None:
+    """Go back to what was kept: in the same place, for MLflow keeps absolute paths."""
+    shutil.rmtree(home)
+    shutil.copytree(kept, home)
 
 
-if __name__ == "__main__":
+def main(folder: Path, postgres: str) -> None:
+    """The race with the ledger in either database and with none, and each of the deaths."""
     without_waiting_for_the_disk()
     load(LIBRARIES)
-    {"race": race, "die": die}[sys.argv[1]](Path(sys.argv[2]), sys.argv[3])
+    home, kept = folder / "home", folder / "no champion"
+    sqlite = f"sqlite:///{home}/ledger.db"
+    forked(lambda: prepare(home))
+    shutil.copytree(home, kept)
+    for database, uri in (("sqlite", sqlite), ("postgres", postgres)):
+        say(kind="race", database=database, **race(home, uri))
+        lay_out(kept, home)
+    say(kind="control", rounds=UNGUARDED, said=racing(home, sqlite, unguarded))
+    lay_out(kept, home)
+    for trial in die(home, sqlite):
+        say(kind="trial", **trial)

@@ -1,14 +1,11 @@
 """Row 6: a partition ten and a hundred times as large as usual."""
 
-import json
-import subprocess
-import sys
-
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets_tests import toy
+from mlops_assets_tests.faults import forking, measured
 
 USUAL = 20_000
 
@@ -17,13 +14,8 @@ def delivered(folder, rows, max_rows=10**8):
     part = pa.Table.from_pandas(toy.rows("2024-01", USUAL), preserve_index=False)
     path = folder / f"shop-{rows}.parquet"
     pq.write_table(pa.concat_tables([part] * (rows // USUAL)), path)
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.measured", str(path), str(max_rows)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(finished.stdout.splitlines()[-1])
+    [found] = forking.told(measured.main, path, max_rows)
+    return found
 
 
 @pytest.mark.fault(6)

@@ -1,8 +1,6 @@
 """Row 7: every row of two million is invalid."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from mlops_assets_tests import toy
+from mlops_assets_tests.faults import forking, measured
 
 ROWS = 2_000_000
 NAME = "Ada Lovelace"
@@ -18,13 +17,8 @@ NAME = "Ada Lovelace"
 def inspected_apart(folder, table):
     path = folder / "shop.parquet"
     pq.write_table(table, path)
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.measured", str(path), str(2 * ROWS)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return json.loads(finished.stdout.splitlines()[-1]), len(finished.stdout) + len(finished.stderr)
+    output, errors = forking.run(measured.main, path, 2 * ROWS)
+    return json.loads(output.splitlines()[-1]), len(output) + len(errors)
 
 
 def table(bad):

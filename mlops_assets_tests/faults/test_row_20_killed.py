@@ -3,13 +3,12 @@
 MLOPS_KILLS says how many points are tried; they are spread over all steps of a first training and of the month after.
 """
 
-import json
 import os
-import subprocess
-import sys
 from collections import Counter
 
 import pytest
+
+from mlops_assets_tests.faults import forking, killing
 
 KILLS = int(os.environ.get("MLOPS_KILLS", "11"))
 MODEL = ("candidate", "candidate_predicts", "aliases", "champion_predicts")
@@ -19,12 +18,7 @@ PUBLISHED = ("bytes", "rows", *MODEL, "drift", "judged", "measured", "decided", 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """What the program says of its trials, by kind."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.killing", str(tmp_path_factory.mktemp("kill")), str(KILLS)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    lines = [json.loads(line) for line in finished.stdout.splitlines()]
+    lines = forking.told(killing.main, tmp_path_factory.mktemp("kill"), KILLS, OMP_NUM_THREADS="1")
     return {kind: [line for line in lines if line["kind"] == kind] for kind in ("reference", "trial", "control")}
 
 

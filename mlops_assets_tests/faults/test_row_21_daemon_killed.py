@@ -3,13 +3,9 @@
 (The ticks of `retrain_on_decision` are killed in lifecycle/sensors/test_retrain_on_decision.py.)
 """
 
-import json
-import os
-import subprocess
-import sys
-
 import pytest
 
+from mlops_assets_tests.faults import dying, forking
 from mlops_assets_tests.faults.dying import APART, DEQUEUE_POINTS, TICK_POINTS
 
 pytestmark = [pytest.mark.fault(21), pytest.mark.timeout(600)]
@@ -18,12 +14,7 @@ pytestmark = [pytest.mark.fault(21), pytest.mark.timeout(600)]
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """What the program says of its trials, by kind."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.dying", str(tmp_path_factory.mktemp("dying"))],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    lines = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
+    lines = forking.told(dying.main, tmp_path_factory.mktemp("dying"), OMP_NUM_THREADS="1")
     return {kind: [line for line in lines if line["kind"] == kind] for kind in ("trial", "control")}
 
 

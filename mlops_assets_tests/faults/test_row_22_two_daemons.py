@@ -1,11 +1,12 @@
 """Row 22: a second daemon on the same instance: refused by the lease, and what it would do without."""
 
-import json
 import os
 import subprocess
 import sys
 
 import pytest
+
+from mlops_assets_tests.faults import doubled, forking
 
 pytestmark = [pytest.mark.fault(22), pytest.mark.timeout(300)]
 
@@ -13,13 +14,7 @@ pytestmark = [pytest.mark.fault(22), pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     """What two daemons did, with the lease and without."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.doubled", str(tmp_path_factory.mktemp("two"))],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    lines = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
-    return {line["kind"]: line for line in lines}
+    return {line["kind"]: line for line in forking.told(doubled.main, tmp_path_factory.mktemp("two"))}
 
 
 def test_two_daemons_without_a_lease_start_runs_twice_in_spite_of_run_keys(told, record_figure):

@@ -1,73 +1,18 @@
 """Row 23: a fresh instance opened by several processes at once. MLOPS_FRESH_INSTANCES says how many are tried."""
 
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
+from mlops_assets_tests.faults import forking, opening
+
 FRESH = int(os.environ.get("MLOPS_FRESH_INSTANCES", "5"))
-
-# One parent loads Dagster once; each process of a trial is forked from it and waits for the others at a barrier.
-TRIALS = """
-import json, multiprocessing, os, sys
-from pathlib import Path
-import dagster as dg
-from mlops_assets import instance
-
-processes, guarded, homes = int(sys.argv[1]), sys.argv[2] == "guarded", [Path(home) for home in sys.argv[3:]]
-fork = multiprocessing.get_context("fork")
-
-def opens(home):
-    with dg.DagsterInstance.from_config(str(home)) as opened:
-        opened.get_runs_count()
-        opened.all_asset_keys()
-        opened.all_instigator_state()
-
-def at_once(home, barrier):
-    barrier.wait()
-    if guarded:
-        instance.prepare()
-    os.close(2)
-    opens(home)
-
-def broken(home):
-    os.environ["DAGSTER_HOME"] = str(home)
-    home.mkdir(parents=True)
-    if not guarded:
-        (home / "dagster.yaml").write_text("telemetry: {enabled: false}")
-    barrier = fork.Barrier(processes)
-    started = [fork.Process(target=at_once, args=(home, barrier)) for _ in range(processes)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join()
-    raised = sum(process.exitcode != 0 for process in started)
-    after = fork.Process(target=opens, args=(home,))
-    after.start()
-    after.join()
-    return {"raised": raised, "broken": after.exitcode != 0}
-
-os.environ["DAGSTER_HOME"] = str(homes[0].parent / "loads-every-module")
-instance.prepare()
-opens(os.environ["DAGSTER_HOME"])
-outcomes = []
-while homes and not any(outcome["raised"] for outcome in outcomes):
-    outcomes.append(broken(homes.pop(0)))
-print(json.dumps(outcomes))
-"""
 
 
 def trials(folder, *, processes: int, guarded: bool, count: int) -> list[dict]:
     """What came of `count` fresh homes, each opened by `processes` processes at once, up to the first that raised."""
-    homes = [str(folder / f"{processes}-{number}") for number in range(count)]
-    arguments = [str(processes), "guarded" if guarded else "bare", *homes]
-    environment = {"PATH": "/usr/bin:/bin", "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    finished = subprocess.run(
-        [sys.executable, "-c", TRIALS, *arguments], env=environment, capture_output=True, text=True, check=True
-    )
-    return json.loads(finished.stdout.splitlines()[-1])
+    away = "http://127.0.0.1:9"
+    return forking.told(opening.main, folder, processes, guarded, count, MLFLOW_TRACKING_URI=away)
 
 
 @pytest.mark.fault(23)

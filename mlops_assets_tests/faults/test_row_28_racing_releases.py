@@ -3,53 +3,40 @@
 MLOPS_RACES says how many rounds the four race.
 """
 
-import json
-import subprocess
-import sys
-
 import pytest
 
+from mlops_assets_tests.faults import forking, releasing
 from mlops_assets_tests.faults.releasing import PROCESSES, ROUNDS
 from mlops_assets_tests.postgres import postgres_server
 
 pytestmark = [pytest.mark.fault(28), pytest.mark.timeout(600)]
 
 
-def program(what, folder, ledger):
-    """What the program tells, by kind."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.releasing", what, str(folder), ledger],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    lines = [json.loads(line) for line in finished.stdout.splitlines() if line.startswith("{")]
-    return {kind: [line for line in lines if line["kind"] == kind] for kind in {line["kind"] for line in lines}}
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    """What the program says, by kind."""
+    with postgres_server() as url:
+        lines = forking.told(releasing.main, tmp_path_factory.mktemp("releases"), url)
+    return {kind: [line for line in lines if line["kind"] == kind] for kind in ("race", "control", "trial")}
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
-def raced(request, tmp_path_factory):
+def race(told, request):
     """What four releases a round left, with the ledger in either database."""
-    folder = tmp_path_factory.mktemp("race")
-    if request.param == "sqlite":
-        yield request.param, program("race", folder, f"sqlite:///{folder}/ledger.db")
-    else:
-        with postgres_server() as url:
-            yield request.param, program("race", folder, url)
+    [race] = [race for race in told["race"] if race["database"] == request.param]
+    return race
 
 
 @pytest.fixture(scope="module")
-def died(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("die")
-    return program("die", folder, f"sqlite:///{folder}/home/ledger.db")["trial"]
+def died(told):
+    return told["trial"]
 
 
-def test_of_the_releases_of_a_round_exactly_one_wins_and_all_are_on_record(raced, record_figure):
-    database, told = raced
-    [race] = told["race"]
+def test_of_the_releases_of_a_round_exactly_one_wins_and_all_are_on_record(race, record_figure):
     kinds, said = race["kinds"], race["said"]
     won, lost = (sum(each[what] for each in said) for what in ("won", "lost"))
     record_figure(
-        database=database,
+        database=race["database"],
         releases=won + lost,
         processes=PROCESSES,
         won=won,
@@ -62,16 +49,15 @@ def test_of_the_releases_of_a_round_exactly_one_wins_and_all_are_on_record(raced
     assert race["broken"] is None
 
 
-def test_there_is_one_champion_at_each_moment_and_each_followed_the_one_before(raced):
-    [race] = raced[1]["race"]
+def test_there_is_one_champion_at_each_moment_and_each_followed_the_one_before(race):
     versions = [version for version, _ in race["reigns"]]
     assert [previous for _, previous in race["reigns"]] == [None, *versions[:-1]]
     assert sum(each["apart"] for each in race["said"]) == 0
     assert (race["holder"], race["unconfirmed"]) == (versions[-1], 0)
 
 
-def test_without_the_ledger_all_of_them_believe_that_they_won(raced, record_figure):
-    [control] = raced[1]["control"]
+def test_without_the_ledger_all_of_them_believe_that_they_won(told, record_figure):
+    [control] = told["control"]
     won = sum(each["won"] for each in control["said"])
     record_figure(control=True, rounds=control["rounds"], winners=won)
     assert won > control["rounds"]

@@ -3,13 +3,11 @@
 MLOPS_BACKFILL_DAYS says how many there are: 365 are a year.
 """
 
-import json
 import os
-import subprocess
-import sys
 
 import pytest
 
+from mlops_assets_tests.faults import filling, forking
 from mlops_assets_tests.faults.filling import POINTS
 
 pytestmark = [pytest.mark.fault(46), pytest.mark.timeout(600)]
@@ -17,12 +15,7 @@ DAYS = int(os.environ.get("MLOPS_BACKFILL_DAYS", "30"))
 
 
 def test_each_partition_is_filled_once_although_the_daemon_is_killed_at_every_point(tmp_path, record_figure):
-    finished = subprocess.run(
-        [sys.executable, "-m", "mlops_assets_tests.faults.filling", str(tmp_path), str(DAYS)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-5000:]
-    told = json.loads([line for line in finished.stdout.splitlines() if line.startswith("{")][-1])
+    [told] = forking.told(filling.main, tmp_path, DAYS, OMP_NUM_THREADS="1")
     record_figure(
         partitions=told["partitions"],
         kills=len(told["killed"]),
