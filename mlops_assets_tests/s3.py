@@ -4,6 +4,8 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from urllib.request import Request, urlopen
 
 SERVER = """
 import sys
@@ -17,22 +19,28 @@ sys.stdin.read()
 
 @contextmanager
 def s3_server(monkeypatch, bucket: str) -> Iterator[str]:
-    """The URI of an empty bucket, with the environment set for every client. It ends with the block, or with us."""
+    """The URI of an empty bucket, the only one there is, with the environment set for every client."""
     import boto3
 
-    with subprocess.Popen(
-        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as server:
-        host, port = server.stdout.readline().split()[-2:]
-        for name, value in {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",
-            "AWS_REGION": "us-east-1",
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }.items():
-            monkeypatch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=bucket)
-        yield f"s3://{bucket}"
-        server.stdin.close()
+    _, address = _server()
+    with urlopen(Request(f"{address}/moto-api/reset", method="POST")):
+        pass
+    for name, value in {
+        "AWS_ENDPOINT_URL": address,
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    yield f"s3://{bucket}"
+
+
+@cache
+def _server() -> tuple[subprocess.Popen, str]:
+    """The server of this process, which ends with it, and its address."""
+    server = subprocess.Popen([sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    host, port = server.stdout.readline().split()[-2:]
+    return server, f"http://{host}:{port}"

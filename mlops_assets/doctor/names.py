@@ -155,13 +155,26 @@ class Names:
         return ".".join([*base, *([node.module] if node.module else [])])
 
 
+def children(node: ast.AST) -> list[ast.AST]:
+    """The nodes right below this one, the last one first, without those that only say how a name is used."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [each for each in value if isinstance(each, ast.AST)]
+        elif isinstance(value, ast.AST) and not isinstance(value, ast.expr_context):
+            found.append(value)
+    found.reverse()
+    return found
+
+
 def walk(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
     """Every node below and including these, in the order of the source, functions and classes inside them included."""
     waiting = list(reversed(nodes))
     while waiting:
         node = waiting.pop()
         yield node
-        waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+        waiting.extend(children(node))
 
 
 def own(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
@@ -171,7 +184,7 @@ def own(nodes: Sequence[ast.AST]) -> Iterator[ast.AST]:
         node = waiting.pop()
         yield node
         if not isinstance(node, (*FUNCTIONS, ast.ClassDef, ast.Lambda)):
-            waiting.extend(reversed(list(ast.iter_child_nodes(node))))
+            waiting.extend(children(node))
 
 
 def _own(body: Sequence[ast.AST]) -> Iterator[ast.AST]:
