@@ -5,6 +5,12 @@ import pytest
 from mlops_assets_tests.lifecycle.stages import LIFE
 
 
+@pytest.fixture(autouse=True)
+def without_asking_again(monkeypatch):
+    """An MLflow that is away in these tests is away for good: nobody waits for it."""
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
 @pytest.fixture
 def trained(lives):
     """A workshop with a candidate of three months that nobody has judged."""

@@ -11,7 +11,6 @@ from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, late, toy
-from mlops_assets_tests.homes import instance_at
 from mlops_assets_tests.lifecycle.daemon import Daemon
 from mlops_assets_tests.toy import Workshop
 
@@ -19,17 +18,62 @@ FITTED = ("2024-01", "2024-02", "2024-03")
 GAIN = {"policy": "gain", "value": 50.0, "cooldown": 1}
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
-    """A workshop with a champion fitted on January and February, and April judged, measured and decided on."""
-    folder = tmp_path_factory.mktemp("shop")
-    with instance_at(folder) as instance:
-        shop = Workshop(folder / "home", instance, {"retraining": GAIN})
-        for month in FITTED:
-            toy.deliver(shop.landing, month)
-        assert shop.run(FITTED, (*VALIDATION, *TRAINING)).success
-        toy.deliver(shop.landing, "2024-04")
-        assert shop.run(["2024-04"], (*VALIDATION, *MONITORING)).success
+def serve(shop):
+    """A champion fitted on January and February."""
+    for month in FITTED:
+        toy.deliver(shop.landing, month)
+    assert shop.run(FITTED, (*VALIDATION, *TRAINING)).success
+
+
+def watch(shop):
+    """April judged, measured and decided on."""
+    toy.deliver(shop.landing, "2024-04")
+    assert shop.run(["2024-04"], (*VALIDATION, *MONITORING)).success
+
+
+@pytest.fixture
+def served(lives):
+    """A workshop with a champion, and nothing that came after what it was made of."""
+    with lives.begun(serve, retraining=GAIN) as shop:
+        yield shop
+
+
+@pytest.fixture
+def shop(lives):
+    """A workshop with a champion, one month after those that it was made of."""
+    with lives.begun(serve, watch, retraining=GAIN) as shop:
+        yield shop
+
+
+LABELLING, ROWS = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
+FEW = 285
+
+
+def late_shop(shop, **changes):
+    """The same home with labels that come later than the rows."""
+    return Workshop(shop.home, shop.instance, {**late.declared(shop.home / "labels"), **changes})
+
+
+def come(shop, *months):
+    late.deliver_rows(shop, *months)
+    assert shop.run(months, ROWS).success
+
+
+def serve_late(shop):
+    """A champion on labels that came late, of which February has not all, and two months without labels."""
+    shop = late_shop(shop)
+    come(shop, *FITTED)
+    for month in FITTED:
+        late.deliver_labels(shop, month, late.labels(month).head(FEW) if month == "2024-02" else None)
+    assert shop.run(FITTED, LABELLING).success
+    assert shop.run((), TRAINING).success
+    come(shop, "2024-04", "2024-05")
+
+
+@pytest.fixture
+def served_late(lives):
+    """That workshop."""
+    with lives.begun(serve_late) as shop:
         yield shop
 
 
@@ -107,27 +151,19 @@ def test_without_a_champion_nothing_is_decided_and_the_reason_is_said(workshop):
 def test_an_outage_of_mlflow_decides_nothing(shop):
     registry = shop.resources["registry"]
     shop.resources["registry"] = type(registry)(root=registry.root, tracking_uri="http://127.0.0.1:9")
-    del shop.__dict__["definitions"]
     before = decided(shop)
     result = shop.run((), (DECISION,))
-    shop.resources["registry"] = registry
-    del shop.__dict__["definitions"]
     assert not result.success
     assert "Nothing was decided: MLflow" in failure(result)
     assert decided(shop) == before
 
 
-def test_a_correction_of_what_was_learned_from_is_seen_until_it_is_learned(workshop):
-    shop = workshop(retraining=GAIN)
-    daemon = Daemon(shop)
-    for month in (*FITTED, "2024-04"):
-        toy.deliver(shop.landing, month)
-        daemon.settle()
+def test_a_correction_of_what_was_learned_from_is_seen_until_it_is_learned(shop):
     assert newest_check(shop, "trained_model", "stands_on_current_data").passed
     assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
 
     toy.deliver(shop.landing, "2024-02", toy.rows("2024-02", seed=1))
-    [corrected] = daemon.settle()
+    [corrected] = Daemon(shop).settle()
     assert {key.path[-1] for key in corrected.asset_selection} == {*VALIDATION, DECISION}
     decision = decided(shop)
     assert decision.evidence.stale == ("2024-02-01",)
@@ -146,44 +182,26 @@ def test_a_correction_of_what_was_learned_from_is_seen_until_it_is_learned(works
     assert decided(shop).verdict == "WAIT"
 
 
-def test_a_correction_that_validation_refuses_makes_nothing_stale(workshop):
-    shop = workshop(retraining=GAIN)
-    daemon = Daemon(shop)
-    for month in FITTED:
-        toy.deliver(shop.landing, month)
-    daemon.settle()
-    toy.deliver(shop.landing, "2024-02", toy.rows("2024-02", seed=1).assign(price=-1))
-    daemon.settle()
-    assert shop.run((), (DECISION,)).success
-    assert decided(shop).evidence.stale == ()
-    assert newest_check(shop, DECISION, "champion_stands_on_current_data").passed
+def test_a_correction_that_validation_refuses_makes_nothing_stale(served):
+    toy.deliver(served.landing, "2024-02", toy.rows("2024-02", seed=1).assign(price=-1))
+    assert len(Daemon(served).settle()) == 1
+    assert served.run((), (DECISION,)).success
+    assert decided(served).evidence.stale == ()
+    assert newest_check(served, DECISION, "champion_stands_on_current_data").passed
 
 
-def test_a_training_whose_labels_were_late_is_dated_by_the_rows_at_hand_and_stays_so(workshop, tmp_path):
-    labelling, rows = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
-    model = ("trained_model", "evaluation_report", "registered_version", "champion")
-    shop = late.open_shop(workshop, tmp_path, retraining={"policy": "every_n", "every": 3})
-
-    def come(*months):
-        late.deliver_rows(shop, *months)
-        assert shop.run(months, rows).success
-
-    def learn(*months):
-        for month in months:
-            late.deliver_labels(shop, month)
-        assert shop.run(months, labelling).success
-        assert shop.run((), model).success
+def test_a_training_whose_labels_were_late_is_dated_by_the_rows_at_hand_and_stays_so(served_late):
+    shop = late_shop(served_late, retraining={"policy": "every_n", "every": 3})
 
     def trained():
         assert shop.run((), (DECISION,)).success
         return [(each.partition, each.judged) for each in decided(shop).evidence.trainings]
 
-    come(*FITTED)
-    learn(*FITTED)
-    come("2024-04", "2024-05")
     assert trained() == [("2024-03-01", "2024-03-01")]
-    learn("2024-04")
-    come("2024-06")
+    late.deliver_labels(shop, "2024-04")
+    assert shop.run(["2024-04"], LABELLING).success
+    assert shop.run((), TRAINING).success
+    come(shop, "2024-06")
     known = [("2024-03-01", "2024-03-01"), ("2024-05-01", "2024-04-01")]
     assert trained() == trained() == known
     assert decided(shop).sentence.startswith("WAIT: 1 partition came after the last training")
@@ -203,68 +221,48 @@ def without_wind(month):
     return toy.rows(month).assign(wind=lambda rows: rows["wind"].where(rows.index >= 0.7 * len(rows)))
 
 
-def test_a_broken_feed_is_left_out_until_it_is_corrected_or_declared_the_worlds_doing(workshop):
-    shop = workshop(retraining={"policy": "every_n", "every": 1})
+def test_a_broken_feed_is_left_out_until_it_is_corrected_or_declared_the_worlds_doing(served):
+    by_gain, shop = served, Workshop(served.home, served.instance, {"retraining": {"policy": "every_n", "every": 1}})
     daemon = Daemon(shop)
-    for month in (*FITTED, "2024-04"):
-        toy.deliver(shop.landing, month)
-        daemon.settle()
-    assert shop.run((), TRAINING).success
-    toy.deliver(shop.landing, "2024-05", without_wind("2024-05"))
+    toy.deliver(shop.landing, "2024-04", without_wind("2024-04"))
     daemon.settle()
     broken = decided(shop)
     assert (broken.verdict, broken.evidence.fresh) == ("WAIT", ())
-    assert "Left out for their feed: 2024-05-01." in broken.sentence
+    assert "Left out for their feed: 2024-04-01." in broken.sentence
 
-    gain = {"retraining": GAIN}
-    by_gain = Workshop(shop.home, shop.instance, gain)
     assert by_gain.run((), (DECISION,)).success
     assert decided(shop).verdict == "FIX_UPSTREAM"
-    declared = Workshop(shop.home, shop.instance, {**gain, "drift": {"world_changed": ["2024-05-01"]}})
+    declared = Workshop(shop.home, shop.instance, {"retraining": GAIN, "drift": {"world_changed": ["2024-04-01"]}})
     assert declared.run((), (DECISION,)).success
     assert decided(shop).verdict != "FIX_UPSTREAM"
-    assert decided(shop).evidence.fresh == ("2024-05-01",)
+    assert decided(shop).evidence.fresh == ("2024-04-01",)
 
-    toy.deliver(shop.landing, "2024-05")
+    toy.deliver(shop.landing, "2024-04")
     daemon.settle()
-    assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("RETRAIN", ("2024-05-01",))
+    assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("RETRAIN", ("2024-04-01",))
     assert shop.run((), TRAINING).success
     assert shop.run((), (DECISION,)).success
     assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("WAIT", ())
 
 
 @pytest.mark.parametrize("policy", ["always", "every_n"])
-def test_where_labels_are_late_nothing_is_trained_until_new_ones_have_matured(workshop, tmp_path, policy):
-    labelling, rows = ("raw_labels", "labels"), ("raw_data", "validated_features", "quarantined_rows")
-    shop = late.open_shop(workshop, tmp_path, retraining={"policy": policy, "every": 1})
-    late.deliver_rows(shop, *FITTED, "2024-04", "2024-05")
-    for month in FITTED:
-        late.deliver_labels(shop, month)
-    assert shop.run((*FITTED, "2024-04", "2024-05"), rows).success
-    assert shop.run(FITTED, labelling).success
-    assert shop.run((), TRAINING).success
+def test_where_labels_are_late_nothing_is_trained_until_new_ones_have_matured(served_late, policy):
+    shop = late_shop(served_late, retraining={"policy": policy, "every": 1})
     assert shop.run((), (DECISION,)).success
     assert decided(shop).verdict == "WAIT"
     assert "But nothing has come to learn from since the last training, at 2024-03-01" in decided(shop).sentence
     late.deliver_labels(shop, "2024-04")
-    assert shop.run(["2024-04"], labelling).success
+    assert shop.run(["2024-04"], LABELLING).success
     assert shop.run((), (DECISION,)).success
     assert (decided(shop).verdict, decided(shop).evidence.fresh) == ("RETRAIN", ("2024-04-01",))
 
 
-def test_corrected_labels_mark_what_learned_from_them_as_stale_and_more_labels_do_not(workshop, tmp_path):
-    shop = late.open_shop(workshop, tmp_path, retraining=GAIN)
-    data, labels = Daemon(shop), Daemon(shop, sensor="new_labels")
-    late.deliver_rows(shop, *FITTED)
-    data.settle()
-    few = late.labels("2024-02").head(285)
-    for month in FITTED:
-        late.deliver_labels(shop, month, few if month == "2024-02" else None)
-    labels.settle()
-    data.settle()
+def test_corrected_labels_mark_what_learned_from_them_as_stale_and_more_labels_do_not(served_late):
+    shop = late_shop(served_late, retraining=GAIN)
+    labels, few = Daemon(shop, sensor="new_labels"), late.labels("2024-02").head(FEW)
     assert newest_check(shop, "trained_model", "stands_on_current_data").passed
 
-    late.deliver_labels(shop, "2024-02", late.labels("2024-02").tail(15), "more")
+    late.deliver_labels(shop, "2024-02", late.labels("2024-02").iloc[FEW:], "more")
     [request] = labels.settle()
     assert DECISION in {key.path[-1] for key in request.asset_selection}
     assert (decided(shop).evidence.stale, decided(shop).verdict) == ((), "WAIT")
