@@ -12,7 +12,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,42 +27,32 @@ RUNS = """{ runsOrError { ... on Runs { results {
 TICKS = """{ sensorOrError(sensorSelector: { repositoryLocationName: "mlops_assets", repositoryName: "__repository__",
   sensorName: "%s" }) { ... on Sensor { sensorState { ticks(limit: 20) {
     tickId status timestamp skipReason runIds error { message } } } } } }"""
-LAUNCH = """mutation($given: ExecutionParams!) { launchRun(executionParams: $given) { __typename } }"""
 OVER = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
 @dataclass
 class DevServer:
-    """The address and the process of a running `mlops-assets dev`."""
+    """The address of a running `mlops-assets dev`, its home, what it says, and its process."""
 
     url: str
     home: Path
+    log: Path
     process: subprocess.Popen
 
-    def ask(self, query: str, **variables: Any) -> Any:
+    def ask(self, query: str) -> Any:
         """The `data` of a GraphQL answer."""
-        asked = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(f"{self.url}/graphql", asked, {"Content-Type": "application/json"})
+        request = urllib.request.Request(
+            f"{self.url}/graphql", json.dumps({"query": query}).encode(), {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)["data"]
-
-    def launch(self, model: str, assets: Sequence[str]) -> None:
-        """Materialize some assets of a model, as a person does who selects them."""
-        selector = {
-            "repositoryLocationName": "mlops_assets",
-            "repositoryName": "__repository__",
-            "jobName": f"{model}_lifecycle",
-            "assetSelection": [{"path": [model, asset]} for asset in assets],
-        }
-        told = self.ask(LAUNCH, given={"selector": selector})["launchRun"]
-        assert told["__typename"] == "LaunchRunSuccess", told
 
     def runs(self) -> list[dict[str, Any]]:
         """Every run, newest first, with its tags as a mapping."""
         found = self.ask(RUNS)["runsOrError"]["results"]
         return [run | {"tags": {tag["key"]: tag["value"] for tag in run["tags"]}} for run in found]
 
-    def wait_for_runs(self, count: int, seconds: float = 240) -> list[dict[str, Any]]:
+    def wait_for_runs(self, count: int, seconds: float = 480) -> list[dict[str, Any]]:
         """The runs, once `count` of them are over and none is under way."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
@@ -79,11 +69,17 @@ class DevServer:
         found = self.ask(TICKS % sensor)["sensorOrError"]["sensorState"]["ticks"]
         return [tick for tick in found if tick["status"] != "STARTED"]
 
-    def wait_for_ticks(self, sensor: str, count: int, seconds: float = 120) -> list[dict[str, Any]]:
-        """The looks of a sensor that began after this call, newest first, once there are `count`."""
-        now, deadline = time.time(), time.monotonic() + seconds
+    def first_tick(self, sensor: str) -> dict[str, Any]:
+        """The first look of a sensor in this home, once it is over."""
+        return self.wait_for_ticks(sensor, 1, since=0.0)[-1]
+
+    def wait_for_ticks(
+        self, sensor: str, count: int, seconds: float = 120, since: float | None = None
+    ) -> list[dict[str, Any]]:
+        """The looks of a sensor that began after a moment, or this call, newest first, once there are `count`."""
+        since, deadline = time.time() if since is None else since, time.monotonic() + seconds
         while time.monotonic() < deadline:
-            fresh = [tick for tick in self.ticks(sensor) if tick["timestamp"] > now]
+            fresh = [tick for tick in self.ticks(sensor) if tick["timestamp"] > since]
             if len(fresh) >= count:
                 return fresh
             if self.process.poll() is not None:
@@ -106,10 +102,10 @@ def free_port() -> int:
 
 
 @contextmanager
-def dev_server(home: Path, log: Path, **environment: str) -> Iterator[DevServer]:
-    """Start `mlops-assets dev` and stop everything that it started."""
+def dev_server(home: Path, log: Path, around: Mapping[str, str] = os.environ, **told: str) -> Iterator[DevServer]:
+    """Start `mlops-assets dev` in an environment, and told more; stop everything that it started."""
     port = free_port()
-    variables = os.environ | {"MLOPS_HOME": str(home)} | environment
+    variables = {**around, "MLOPS_HOME": str(home), **told}
     variables.pop("DAGSTER_HOME", None)
     with log.open("wb") as stream:
         process = subprocess.Popen(
@@ -117,8 +113,8 @@ def dev_server(home: Path, log: Path, **environment: str) -> Iterator[DevServer]
             env=variables, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, cwd=log.parent,
         )  # fmt: skip
     try:
-        server = DevServer(f"http://127.0.0.1:{port}", home, process)
-        _wait_until_up(server, log)
+        server = DevServer(f"http://127.0.0.1:{port}", home, log, process)
+        _wait_until_up(server)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -130,7 +126,7 @@ def dev_server(home: Path, log: Path, **environment: str) -> Iterator[DevServer]
             process.wait(10)
 
 
-def _wait_until_up(server: DevServer, log: Path, seconds: float = 120) -> None:
+def _wait_until_up(server: DevServer, seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):
@@ -139,4 +135,4 @@ def _wait_until_up(server: DevServer, log: Path, seconds: float = 120) -> None:
         if server.process.poll() is not None:
             break
         time.sleep(0.5)
-    raise AssertionError(f"the server did not come up:\n{log.read_text()[-5000:]}")
+    raise AssertionError(f"the server did not come up:\n{server.log.read_text()[-5000:]}")

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import pytest
 
 from mlops_assets.ml.performance import PerformanceReport
-from mlops_assets.ml.planning import DECISION, MONITORING, TRAINING, VALIDATION
-from mlops_assets.ml.registration import RegisteredVersion
+from mlops_assets.ml.planning import DECISION, MONITORING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets.resources.records import Records
-from mlops_assets_tests.end_to_end.server import DevServer, deliver, dev_server
+from mlops_assets_tests.end_to_end.server import DevServer, deliver, dev_server, free_port
+from mlops_assets_tests.end_to_end.watch import REACHED, watched
+from mlops_assets_tests.resources.test_tracking_server import wait_until_healthy
 
 pytestmark = pytest.mark.timeout(900)
+MLFLOW, REPORTS = "MLOPS_MLFLOW_UI", "MLOPS_REPORTS_UI"
 BIKE, ELECTRICITY = "bike_demand", "electricity_price"
 SENSORS = (f"{BIKE}_new_data", f"{ELECTRICITY}_new_data", "new_labels", "retrain_on_decision")
 MONTH, NEWEST_WEEK, COMING_WEEK = "2012-02-01", "1997-05-26", "1997-06-02"
@@ -28,12 +31,10 @@ MONTH, NEWEST_WEEK, COMING_WEEK = "2012-02-01", "1997-05-26", "1997-06-02"
 def played(tmp_path_factory):
     """Where the demo was played, and how it ended."""
     folder = tmp_path_factory.mktemp("demo")
-    variables = os.environ | {"MLOPS_HOME": str(folder / "home")}
-    for name in ("DAGSTER_HOME", "MLOPS_LANDING", "MLFLOW_TRACKING_URI"):
-        variables.pop(name, None)
     ended = subprocess.run(
         [sys.executable, "-m", "mlops_assets.cli", "demo", "--months", "4"],
-        env=variables, cwd=folder, capture_output=True, text=True, timeout=550, check=False,
+        env=watched(folder / "watch") | {"MLOPS_HOME": str(folder / "home")}, cwd=folder,
+        capture_output=True, text=True, timeout=550, check=False,
     )  # fmt: skip
     return folder / "home", ended
 
@@ -63,9 +64,11 @@ def test_the_demo_plays_months_of_both_models_and_everything_that_should_work_do
 
 @dataclass
 class Opened:
-    """`mlops-assets dev` on the home of the demo: the runs that it found there, and what its sensors said of them."""
+    """`mlops-assets dev` on the home of the demo: what is beside it, the runs that it found there, and what its sensors
+    said of them."""
 
     server: DevServer
+    beside: Mapping[str, str]
     before: Sequence[Mapping[str, Any]]
     said: Mapping[str, Mapping[str, Any]]
 
@@ -73,9 +76,10 @@ class Opened:
 @pytest.fixture(scope="module")
 def opened(played, tmp_path_factory):
     home, _ = played
-    with dev_server(home, tmp_path_factory.mktemp("dev") / "dev.log") as server:
+    folder, beside = tmp_path_factory.mktemp("dev"), {ui: f"http://127.0.0.1:{free_port()}" for ui in (MLFLOW, REPORTS)}
+    with dev_server(home, folder / "dev.log", watched(folder / "watch"), **beside) as server:
         before = server.runs()
-        yield Opened(server, before, {sensor: server.wait_for_ticks(sensor, 1)[0] for sensor in SENSORS})
+        yield Opened(server, beside, before, {sensor: server.first_tick(sensor) for sensor in SENSORS})
 
 
 def test_dev_opens_on_all_that_the_demo_did_and_does_none_of_it_again(opened):
@@ -83,6 +87,12 @@ def test_dev_opens_on_all_that_the_demo_did_and_does_none_of_it_again(opened):
     assert opened.server.runs() == opened.before
     assert {run["tags"]["mlops/model"] for run in opened.before} == {BIKE, ELECTRICITY}
     assert len(opened.before) >= 16
+
+
+def test_mlflow_and_the_reports_are_beside_it(opened):
+    wait_until_healthy(opened.beside[MLFLOW], opened.server.process)
+    with urllib.request.urlopen(f"{opened.beside[REPORTS]}/{BIKE}/drift/", timeout=30) as answer:
+        assert b"2012-01-01" in answer.read()
 
 
 @pytest.fixture(scope="module")
@@ -136,10 +146,21 @@ def test_the_same_bytes_under_another_name_renamed_or_only_touched_are_no_news(o
     assert server.runs() == before
 
 
-def test_a_training_that_a_person_asks_for_becomes_the_next_version(opened, delivered):
-    server, before = opened.server, opened.server.runs()
-    server.launch(BIKE, TRAINING)
-    assert server.wait_for_runs(len(before) + 1)[0]["status"] == "SUCCESS"
-    registered = Records(root=str(server.home)).get(RegisteredVersion, BIKE, "registered_version")
-    assert registered.version == 2
-    assert f"unseen rows of {MONTH}" in registered.sentence
+def test_neither_connects_to_anything_but_this_machine(played, opened, delivered):
+    """Where somebody's process does, it ends, and says so where it speaks."""
+    _, ended = played
+    for said in (ended.stderr, opened.server.log.read_text()):
+        assert REACHED not in said
+
+
+@pytest.mark.parametrize(
+    ("call", "address"),
+    [('socket().connect(("192.0.2.1", 9))', "192.0.2.1"), ('getaddrinfo("example.invalid", 9)', "example.invalid")],
+)
+def test_a_program_that_reaches_out_ends_even_if_a_thread_does_in_what_it_started(tmp_path, call, address):
+    program = f"import socket, threading; threading.Thread(target=lambda: socket.{call}).start()"
+    started = f"import subprocess, sys; sys.exit(subprocess.run([sys.executable, '-c', {program!r}]).returncode)"
+    finished = subprocess.run(
+        [sys.executable, "-c", started], env=watched(tmp_path / "watch"), capture_output=True, text=True, check=False
+    )
+    assert (finished.returncode, finished.stderr) == (3, f"{REACHED} {address}")
