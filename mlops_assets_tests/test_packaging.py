@@ -14,6 +14,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+import mlops_assets
+from mlops_assets.definitions import defs
+
 ROOT = Path(__file__).parents[1]
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 OFFLINE = ["--no-deps", "--no-index"]
@@ -48,27 +51,21 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(wheel):
     assert {f"mlops_assets/{name}" for name in data} | models <= names
 
 
-def test_definitions_load_from_the_wheel_as_from_the_checkout(installed, tmp_path):
+def test_definitions_load_from_the_wheel_as_from_the_checkout_and_the_instance_is_prepared(installed, tmp_path):
     program = """
 import json, mlops_assets
 from mlops_assets.definitions import defs
-keys = sorted(key.to_user_string() for key in defs().resolve_asset_graph().get_all_asset_keys())
-print(json.dumps([mlops_assets.__file__, keys]))
+from mlops_assets.instance import prepare
+keys = [key.to_user_string() for key in defs().resolve_asset_graph().get_all_asset_keys()]
+print(json.dumps([mlops_assets.__file__, keys, (prepare("home") / "dagster.yaml").read_text()]))
 """
-    there, here = (
-        json.loads(subprocess.run([python, "-c", program], cwd=folder, capture_output=True, check=True).stdout)
-        for python, folder in ((installed, tmp_path), (sys.executable, ROOT))
-    )
-    assert there[0].startswith(str(installed.parents[1]))
-    assert here[0].startswith(str(ROOT))
-    assert there[1] == here[1] != []
-
-
-def test_the_instance_is_prepared_from_the_wheel(installed, tmp_path):
-    program = "from mlops_assets.instance import prepare; print((prepare('home') / 'dagster.yaml').read_text())"
     elsewhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
     finished = subprocess.run([installed, "-c", program], cwd=tmp_path, env=elsewhere, capture_output=True, check=True)
-    assert finished.stdout.decode().startswith((ROOT / "dagster.yaml").read_text())
+    file, keys, configuration = json.loads(finished.stdout)
+    assert file.startswith(str(installed.parents[1]))
+    assert mlops_assets.__file__.startswith(str(ROOT))
+    assert {*keys} == {key.to_user_string() for key in defs().resolve_asset_graph().get_all_asset_keys()} != set()
+    assert configuration.startswith((ROOT / "dagster.yaml").read_text())
 
 
 def test_the_command_is_installed(installed):

@@ -46,16 +46,17 @@ def shop(folder):
     return path
 
 
-def lived(name, path, target, home):
-    """Write, load and run a model; its definitions' folder is a project of its own."""
+def lived(name, path, target, folder):
+    """Write, load and run a model in `folder`; its definitions' folder is a project of its own."""
+    home = folder / "home"
     with (
         create_defs_folder_sandbox() as sandbox,
-        instance_at(home) as instance,
+        instance_at(folder) as instance,
     ):
-        folder = Path(sandbox.defs_folder_path)
-        for package in (folder, folder.parent):
+        defs = Path(sandbox.defs_folder_path)
+        for package in (defs, defs.parent):
             (package / "__init__.py").touch()
-        new_model(path, Wish(name, target), folder, silent)
+        new_model(path, Wish(name, target), defs, silent)
         with sandbox.build_all_defs() as loaded:
             wiring = dg.Definitions(
                 resources=resources(str(home), f"sqlite:///{home}/mlflow.db"), executor=dg.in_process_executor
@@ -65,15 +66,13 @@ def lived(name, path, target, home):
 
 @pytest.mark.parametrize("name", ["shop", "air"])
 def test_what_is_written_runs_unedited_to_a_registered_version(name, tmp_path, request):
-    home = tmp_path / "home"
-    home.mkdir()
     if name == "shop":
         path, target = shop(tmp_path), "Sold (pcs)"
     else:
         path, target = request.getfixturevalue("real_data") / "air_quality_uci" / "AirQualityUCI.csv", "CO(GT)"
-    (ran,) = lived(name, path, target, home)
+    (ran,) = lived(name, path, target, tmp_path)
     assert ran.failed == {}
-    records = Records(root=str(home))
+    records = Records(root=str(tmp_path / "home"))
     assert records.get(RegisteredVersion, name, "registered_version").version == 1
     parts = records.all(ValidatedPartition, name, "validated_features").values()
     assert sum(part.rows_in for part in parts) == {"shop": 24 * 70, "air": 9357}[name]
