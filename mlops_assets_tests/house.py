@@ -59,11 +59,15 @@ class House:
             runs += asked
         raise AssertionError(f"{model} still asks for runs after {LOOKS} looks: {runs}")
 
-    def run(self, model: str, partition: str | None, assets: Sequence[str]) -> dg.ExecuteInProcessResult:
-        """Materialize some assets of one partition, as a person would."""
+    def run(
+        self, model: str, partition: str | None, assets: Sequence[str], last: str | None = None
+    ) -> dg.ExecuteInProcessResult:
+        """Materialize some assets of one partition, or of all from it to the `last`, as a person would."""
+        span = {"dagster/asset_partition_range_start": partition, "dagster/asset_partition_range_end": last}
         return self.definitions.resolve_job_def(f"{model}_lifecycle").execute_in_process(
             instance=self.instance,
-            partition_key=partition,
+            partition_key=None if last else partition,
+            tags=span if last else None,
             asset_selection=[dg.AssetKey([model, asset]) for asset in assets],
             raise_on_error=False,
         )

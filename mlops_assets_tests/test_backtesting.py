@@ -21,6 +21,7 @@ from mlops_assets_tests import toy
 from mlops_assets_tests.house import at_home
 
 MONTHS = 7
+QUICK = ("--set", "estimator.params.max_iter=20")
 VALIDATION = ("raw_data", "validated_features", "quarantined_rows")
 
 
@@ -36,16 +37,18 @@ def house(tmp_path_factory):
     with at_home(home) as opened:
         provider = Provider(BikeWorld(), home / "landing" / "bike_demand")
         (home / "landing" / "bike_demand").mkdir(parents=True)
-        for start, attempt in list(provider.coming())[:MONTHS]:
+        coming = list(provider.coming())[:MONTHS]
+        for start, attempt in coming:
             [rows] = provider.send(start, attempt)
             backdate(rows, start)
-            assert opened.run("bike_demand", f"{start:%Y-%m-%d}", VALIDATION).success
+        first, *_, last = (f"{start:%Y-%m-%d}" for start, _ in coming)
+        assert opened.run("bike_demand", first, VALIDATION, last).success
         yield opened
 
 
 def test_a_stored_history_is_compared_printed_and_drawn(house):
     days = ("--change", "2011-06-01", "--fault", "2011-05-01")
-    status, said = type_in("bike_demand", "--policy", "never", "--policy", "every_n", *days)
+    status, said = type_in("bike_demand", *QUICK, "--policy", "never", "--policy", "every_n", *days)
     assert status == 0
     assert "3 partitions of bike_demand" in said
     assert re.search(r"never [\d.]+ \+0 0 0 .* 0 true, 0 false .* 0 true, 0 false", said)
@@ -58,7 +61,7 @@ def test_a_stored_history_is_compared_printed_and_drawn(house):
 
 
 def test_settings_are_tried_without_touching_the_declaration(house):
-    status, said = type_in("bike_demand", "--policy", "every_n", "--set", "retraining.every=1")
+    status, said = type_in("bike_demand", *QUICK, "--policy", "every_n", "--set", "retraining.every=1")
     assert status == 0
     assert re.search(r"every_n [\d.]+ \+0 3 ", said)
 
