@@ -6,7 +6,6 @@ import os
 import pickle
 import subprocess
 import sys
-import textwrap
 import warnings
 import zipfile
 
@@ -32,12 +31,14 @@ from mlops_assets_tests import toy
 from mlops_assets_tests.ml.test_features import CLASSIFIED, HERE, rows
 
 TRAIN = """
-import hashlib
+import hashlib, sys
+import sklearn.utils
 from mlops_assets.ml.artifacts import dump_model
 from mlops_assets.ml.features import pipeline
 from mlops_assets_tests.ml.test_artifacts import declaration, rows
 frame = rows(200)
 print(hashlib.sha256(dump_model(pipeline(declaration()).fit(frame.drop(columns="sales"), frame["sales"]))).hexdigest())
+print("torch" in sys.modules, "sklearn.gaussian_process" in sys.modules, sklearn.utils.all_estimators.__module__)
 """
 
 
@@ -70,13 +71,17 @@ def trusted(spec):
     return trusted_types(spec.model_dump(mode="json"))
 
 
-def test_the_same_model_is_the_same_bytes_fitted_twice_and_in_another_process():
-    here = [digest(dump_model(fitted(declaration()))) for _ in range(2)]
+@pytest.fixture(scope="module")
+def elsewhere():
+    """The digest of a model in another process, and what storing it has imported there."""
     seeded = {**os.environ, "PYTHONHASHSEED": "7"}
-    there = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(TRAIN)], capture_output=True, text=True, env=seeded, check=True
-    )
-    assert here == [there.stdout.strip()] * 2
+    ended = subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True, env=seeded, check=True)
+    return ended.stdout.splitlines()
+
+
+def test_the_same_model_is_the_same_bytes_fitted_twice_and_in_another_process(elsewhere):
+    here = [digest(dump_model(fitted(declaration()))) for _ in range(2)]
+    assert here == [elsewhere[0]] * 2
 
 
 def test_skops_itself_writes_other_bytes_each_time():
@@ -181,16 +186,8 @@ def test_what_is_no_estimator_of_scikit_learn_is_not_trusted_as_one(module, name
     assert not is_estimator(module, name)
 
 
-def test_storing_models_imports_neither_all_of_scikit_learn_nor_pytorch():
-    program = """
-        import sys
-        from mlops_assets.ml.importing import import_what_stores_models
-        import_what_stores_models()
-        from sklearn.utils import all_estimators
-        print("torch" in sys.modules, "sklearn.gaussian_process" in sys.modules, all_estimators.__module__)
-    """
-    ended = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True, check=True)
-    assert ended.stdout.split() == ["False", "False", "sklearn.utils.discovery"]
+def test_storing_models_imports_neither_all_of_scikit_learn_nor_pytorch(elsewhere):
+    assert elsewhere[1].split() == ["False", "False", "sklearn.utils.discovery"]
 
 
 def test_other_bytes_than_those_stored_are_refused_before_they_are_opened():
