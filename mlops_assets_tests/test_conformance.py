@@ -254,7 +254,11 @@ def test_the_same_bytes_again_give_the_same_data_versions_and_the_same_model(lif
 def test_another_home_learns_the_same_model(life, tmp_path: Path):
     with at_home(tmp_path / "home") as house:
         send(house, life.name, life.windows)
-        house.settle(life.name)
+        first, *_, newest_labelled, last = sorted(life.house.data_versions(life.name, "raw_data"))[: life.windows]
+        assert house.run(life.name, first, REPEATED[:-1], last).success
+        if life.spec.labels:
+            assert house.run(life.name, first, sorted(LABELLED), newest_labelled).success
+        assert house.run(life.name, None, REPEATED[-1:]).success
         candidate = house.resources["records"].get(Candidate, life.name, "trained_model")
     assert candidate.model_sha256 == life.learned.model_sha256
     assert candidate.manifest.contents == life.learned.manifest.contents
