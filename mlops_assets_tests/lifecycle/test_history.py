@@ -15,12 +15,16 @@ from mlops_assets_tests import late, toy
 
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05")
 WORK = ("raw_data", "validated_features", "quarantined_rows", "predictions", "performance_report")
-JUDGED = {"metric": "mae", "replicates": 50}
+QUICK = {
+    "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 3}},
+    "evaluation": {"metric": "mae", "replicates": 50},
+    "gates": [],
+}
 TRAIN = ("trained_model", "evaluation_report", "registered_version", "champion")
 
 
 def test_a_back_test_lives_through_what_the_lifecycle_has_done(workshop):
-    shop = workshop(training={"min_partitions": 3, "window": [3, None]}, evaluation=JUDGED, gates=[])
+    shop = workshop(training={"min_partitions": 3, "window": [3, None]}, **QUICK)
     for place, month in enumerate(MONTHS):
         toy.deliver(shop.landing, month, toy.rows(month, shift=2.0 * place))
         assert shop.run([month], WORK[:3] if place < 3 else WORK).success
@@ -60,14 +64,14 @@ def told(shop, policy="gain"):
 def test_a_broken_feed_is_seen_without_a_stored_drift_report(workshop):
     last = toy.rows(MONTHS[-1])
     broken = {MONTHS[-1]: last.assign(wind=last["wind"].where(last.index >= 0.7 * len(last)))}
-    history, lived = told(validated(workshop(evaluation=JUDGED, gates=[]), **broken))
+    history, lived = told(validated(workshop(**QUICK), **broken))
     assert [step.partition for step in lived.blamed] == ["2024-05-01"]
     assert history.feeds["2024-05-01"].producer == ("shop-#-#.csv",)
     assert history.notes == []
 
 
 def test_what_was_corrected_is_named_and_replayed_as_it_is_now(workshop):
-    shop = workshop(evaluation=JUDGED, gates=[])
+    shop = workshop(**QUICK)
     last = toy.rows(MONTHS[-1])
     validated(shop, **{MONTHS[-1]: last.assign(wind=last["wind"].where(last.index >= 0.7 * len(last)))})
     validated(shop, MONTHS[-1:])
@@ -81,7 +85,7 @@ def test_what_was_corrected_is_named_and_replayed_as_it_is_now(workshop):
 
 
 def test_a_correction_that_was_refused_is_no_correction_of_what_is_replayed(workshop):
-    shop = validated(workshop(evaluation=JUDGED, gates=[]))
+    shop = validated(workshop(**QUICK))
     toy.deliver(shop.landing, MONTHS[-1], toy.rows(MONTHS[-1]).assign(price=-1.0))
     assert not shop.run(MONTHS[-1:], WORK[:3]).success
     assert told(shop)[0].notes == []
@@ -93,7 +97,7 @@ LOADED = datetime(2024, 9, 1, 12, tzinfo=UTC)
 
 def labelled(workshop, folder, arrivals, **labels):
     """Months whose labels lay in the source since some moments, without saying when each became known."""
-    shop = workshop(**late.declared(folder / "home" / "labels", **labels), evaluation=JUDGED, gates=[])
+    shop = workshop(**late.declared(folder / "home" / "labels", **labels), **QUICK)
     for month, moment in arrivals.items():
         late.deliver_rows(shop, month)
         late.arrived(late.deliver_labels(shop, month), moment)

@@ -12,21 +12,16 @@ import pytest
 from mlops_assets.lifecycle.sensors.alerting import raise_alerts
 from mlops_assets.ml.monitoring import DriftReport
 from mlops_assets_tests import toy
-from mlops_assets_tests.homes import instance_at
-from mlops_assets_tests.toy import Workshop
+from mlops_assets_tests.lifecycle.stages import LIFE
 
 FITTED = ("2024-01", "2024-02", "2024-03")
 KEY = dg.AssetKey(["toy", "drift_report"])
 
 
 @pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def shop(lives):
     """A workshop whose champion was fitted on January and February; of what came later May is another world."""
-    folder = tmp_path_factory.mktemp("shop")
-    with instance_at(folder) as instance:
-        shop = Workshop(folder / "home", instance, {})
-        arrive(shop, {month: toy.rows(month) for month in FITTED})
-        assert shop.run(FITTED, ("trained_model", "evaluation_report", "registered_version", "champion")).success
+    with lives.begun(*LIFE) as shop:
         arrive(shop, {"2024-04": toy.rows("2024-04"), "2024-05": moved("2024-05"), "2024-06": toy.rows("2024-06")})
         yield shop
 

@@ -7,13 +7,11 @@ import pytest
 
 from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle import lifecycle
-from mlops_assets.ml.planning import TRAINING
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import toy
-from mlops_assets_tests.homes import instance_at
-from mlops_assets_tests.toy import Workshop
+from mlops_assets_tests.lifecycle.stages import LIFE, validate
 
-MONTHS, BROKEN = ("2024-01", "2024-02", "2024-03", "2024-04"), "2024-05"
+BROKEN = "2024-04"
 HOME = "MLOPS_TEST_HOME_OF_ORDER"
 
 
@@ -24,19 +22,16 @@ def side_by_side() -> dg.JobDefinition:
     return dg.Definitions.merge(lifecycle(toy.spec(f"{home}/landing")), wiring).resolve_job_def("toy_lifecycle")
 
 
-@pytest.fixture(scope="module")
-def shop(tmp_path_factory):
+def break_down(shop):
+    """A month without most of its wind."""
+    rows = toy.rows(BROKEN)
+    validate(shop, BROKEN, rows.assign(wind=rows["wind"].where(rows.index < 90)))
+
+
+@pytest.fixture
+def shop(lives):
     """A workshop with a champion, and a month without most of its wind that is validated and not yet judged."""
-    folder = tmp_path_factory.mktemp("order")
-    with instance_at(folder) as instance:
-        shop = Workshop(folder / "home", instance, {})
-        data = ("raw_data", "quarantined_rows", "validated_features")
-        for month in MONTHS:
-            toy.deliver(shop.landing, month)
-        rows = toy.rows(BROKEN)
-        toy.deliver(shop.landing, BROKEN, rows.assign(wind=rows["wind"].where(rows.index < 90)))
-        assert shop.run(MONTHS, (*data, *TRAINING)).success
-        assert shop.run([BROKEN], data).success
+    with lives.begun(*LIFE, break_down) as shop:
         yield shop
 
 

@@ -82,9 +82,8 @@ def test_the_references_of_later_drift_are_stored_with_it(workshop):
         assert len(pd.read_parquet(stream)) == 100
 
 
-def test_trained_twice_it_is_the_same_model_in_two_runs(workshop):
-    shop = validated(workshop())
-    assert train(shop).success
+def test_trained_twice_it_is_the_same_model_in_two_runs(trained):
+    shop = trained
     first = candidate(shop)
     assert train(shop).success
     second = candidate(shop)

@@ -236,12 +236,17 @@ def test_a_contract_in_a_module_that_is_not_there_is_refused_when_definitions_lo
         validation(toy.spec("landing", contract="mlops_assets_tests.nowhere.Contract"))
 
 
+def january(workshop):
+    """A month of 300 rows."""
+    toy.deliver(workshop.landing, "2024-01")
+    assert workshop.run(["2024-01"], PARTED).success
+
+
 @pytest.mark.parametrize(("rows", "usual"), [(149, False), (150, True), (600, True), (601, False)])
 @pytest.mark.parametrize("declared", ["warn", "block"])
-def test_a_number_of_rows_beyond_either_border_warns_or_blocks_as_declared(tmp_path, declared, rows, usual):
-    with instance_at(tmp_path) as instance:
-        shop = Shop(tmp_path / "home", instance, {"quality": {"row_count": declared}})
-        assert shop.validate("2024-01").success
+def test_a_number_of_rows_beyond_either_border_warns_or_blocks_as_declared(lives, declared, rows, usual):
+    with lives.begun(january) as begun:
+        shop = Shop(begun.home, begun.instance, {"quality": {"row_count": declared}})
         result = shop.validate("2024-02", m02=toy.rows("2024-02", rows))
         found = check(shop, "has_usual_row_count")
         assert found.passed == usual
