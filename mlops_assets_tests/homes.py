@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -24,7 +25,8 @@ NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": 
 
 
 def without_waiting_for_the_disk() -> None:
-    """Let every SQLite database of this process trust the operating system: no test cuts the power, many kill."""
+    """Let what this process writes, SQLite's databases too, trust the operating system: no test cuts the power."""
+    os.fsync = lambda _: None
     if not event.contains(Engine, "connect", _trusting):
         event.listen(Engine, "connect", _trusting)
 
