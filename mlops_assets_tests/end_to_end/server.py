@@ -74,7 +74,7 @@ class DevServer:
         return self.wait_for_ticks(sensor, 1, since=0.0)[-1]
 
     def wait_for_ticks(
-        self, sensor: str, count: int, seconds: float = 120, since: float | None = None
+        self, sensor: str, count: int, seconds: float = 300, since: float | None = None
     ) -> list[dict[str, Any]]:
         """The looks of a sensor that began after a moment, or this call, newest first, once there are `count`."""
         since, deadline = time.time() if since is None else since, time.monotonic() + seconds
@@ -126,7 +126,7 @@ def dev_server(home: Path, log: Path, around: Mapping[str, str] = os.environ, **
             process.wait(10)
 
 
-def _wait_until_up(server: DevServer, seconds: float = 120) -> None:
+def _wait_until_up(server: DevServer, seconds: float = 300) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with contextlib.suppress(urllib.error.URLError, ConnectionError, TimeoutError):

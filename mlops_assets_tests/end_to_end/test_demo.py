@@ -20,7 +20,7 @@ from mlops_assets_tests.end_to_end.server import DevServer, deliver, dev_server,
 from mlops_assets_tests.end_to_end.watch import REACHED, watched
 from mlops_assets_tests.resources.test_tracking_server import wait_until_healthy
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 MLFLOW, REPORTS = "MLOPS_MLFLOW_UI", "MLOPS_REPORTS_UI"
 BIKE, ELECTRICITY = "bike_demand", "electricity_price"
 SENSORS = (f"{BIKE}_new_data", f"{ELECTRICITY}_new_data", "new_labels", "retrain_on_decision")
@@ -34,7 +34,7 @@ def played(tmp_path_factory):
     ended = subprocess.run(
         [sys.executable, "-m", "mlops_assets.cli", "demo", "--months", "4"],
         env=watched(folder / "watch") | {"MLOPS_HOME": str(folder / "home")}, cwd=folder,
-        capture_output=True, text=True, timeout=550, check=False,
+        capture_output=True, text=True, timeout=1500, check=False,
     )  # fmt: skip
     return folder / "home", ended
 
