@@ -157,8 +157,8 @@ def test_a_training_that_fails_is_told_and_changes_nothing(growing):
 
 
 def test_a_broken_feed_is_called_so_on_its_day_by_the_policy_that_looks_at_causes(growing):
-    broken = {**growing, "2024-06": without_wind("2024-06", worse=30.0)}
-    gain, always = (replay(lives(broken), declared(), POLICIES[name]) for name in ("gain", "always"))
+    broken = lives({**growing, "2024-06": without_wind("2024-06", worse=30.0)})
+    gain, always = (replay(broken, declared(), POLICIES[name]) for name in ("gain", "always"))
     assert [step.partition for step in gain.blamed] == ["2024-06-01"]
     assert "wind is missing in 70.0% of the rows" in gain.blamed[0].sentence
     assert not gain.blamed[0].trained
@@ -180,10 +180,10 @@ def half_a_year(last):
 
 @pytest.mark.parametrize(("last", "fitted"), [("missing", 9), ("back again", 3)])
 def test_what_was_blamed_until_it_became_normal_teaches_again_and_not_where_the_feed_was_repaired(last, fitted):
-    lived = replay(lives(half_a_year(last)), declared(), POLICIES["always"])
-    [gain] = [replay(lives(half_a_year(last)), declared(), POLICIES["gain"])]
+    history = lives(half_a_year(last))
+    always, gain = (replay(history, declared(), POLICIES[name]) for name in ("always", "gain"))
     assert [step.partition[5:7] for step in gain.blamed] == ["04", "05", "06", "07", "08", "09"]
-    assert [each.fitted for each in lived.trainings if each.partition <= "2024-10-01"] == [2, fitted]
+    assert [each.fitted for each in always.trainings if each.partition <= "2024-10-01"] == [2, fitted]
 
 
 def test_before_there_is_a_version_no_cause_is_told_of(growing):
