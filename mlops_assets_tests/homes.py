@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sqlite3
@@ -86,6 +87,13 @@ def instance_at(folder: Path, **changes: Any) -> Iterator[dg.DagsterInstance]:
     (folder / "home" / "mlflow.db").write_bytes(empty_database())
     with opened_at(folder, **changes) as opened:
         yield opened
+
+
+def without_logs(dagster_home: Path) -> Path:
+    """The same home, whose instance keeps nothing of what steps print: Dagster starts four processes a run for it."""
+    with (dagster_home / "dagster.yaml").open("a") as config:
+        config.write(f"compute_logs: {json.dumps(NO_LOGS)}\n")
+    return dagster_home
 
 
 @contextmanager

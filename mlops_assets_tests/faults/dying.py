@@ -35,7 +35,7 @@ from mlops_assets import instance, settings
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults import shop
 from mlops_assets_tests.faults.forking import forked, load, say
-from mlops_assets_tests.homes import without_waiting_for_the_disk
+from mlops_assets_tests.homes import without_logs, without_waiting_for_the_disk
 
 TICK_POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
 DEQUEUE_POINTS = (shop.BEFORE, shop.AFTER)
@@ -100,7 +100,7 @@ def shipped(home: Path) -> Path:
     config = folder / "dagster.yaml"
     text = config.read_text().replace("start_timeout_seconds: 600", "start_timeout_seconds: 60")
     config.write_text(text + LAUNCHER)
-    return folder
+    return without_logs(folder)
 
 
 def prepare(home: Path) -> None:

@@ -1,4 +1,4 @@
-"""The toy model's life, killed by SIGKILL before any one of its writes, and lived again in a fresh process.
+"""The toy model's life, killed by SIGKILL before some of its writes, and gone on with by fresh processes.
 
 A program, because processes are forked from one that has loaded every library and opened nothing.
 """
@@ -40,7 +40,7 @@ from mlops_assets.resources.records import UNPARTITIONED, Records
 from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.forking import forked, load, say
-from mlops_assets_tests.homes import without_waiting_for_the_disk
+from mlops_assets_tests.homes import without_logs, without_waiting_for_the_disk
 
 HISTORY, NEXT = toy.MONTHS[:3], toy.MONTHS[3:4]
 PARTITIONED = {"validated_features": ValidatedPartition, "quarantined_rows": QuarantinedPartition}
@@ -62,7 +62,7 @@ HEAVY = (
 )
 LEARNED = ["raw_data", *PARTITIONED, "trained_model", "evaluation_report", "registered_version", "champion"]
 CHEAP: dict[str, Any] = {
-    "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 5}},
+    "estimator": {"path": "sklearn.linear_model.Ridge"},
     "evaluation": {"metric": "mae", "replicates": 50},
     "gates": [{"metric": "mae", "at_most": 30}],
     "quality": {"max_bad_share": 0.1},
@@ -74,11 +74,14 @@ INSIDE = "inside Tables.write"
 
 @dataclass(frozen=True)
 class Point:
-    """A moment just before something is made durable: the step, what is done, and its number within the step."""
+    """A moment just before something is made durable: the step, what is done, and its number within the step.
+
+    Without a number it is the first time that this is done.
+    """
 
     step: str
     what: str
-    number: int
+    number: int | None = None
 
 
 @dataclass
@@ -99,6 +102,7 @@ class Killer:
         event.listen(Engine, "commit", lambda _: self._reach("commit"))
         for module, name in ((os, "fsync"), (Tables, "write")):
             setattr(module, name, self._watched(name, getattr(module, name)))
+        setattr(InPlaceRecords, "emptied", lambda _, asset: self._reach(f"emptied {asset}"))  # noqa: B010
 
     def follow(self, entry: dg.EventLogEntry) -> None:
         """Take note of the step that is going on."""
@@ -109,7 +113,7 @@ class Killer:
         self.counted[self.step] += 1
         point = Point(self.step, what, self.counted[self.step])
         self.points.append(point)
-        if self.marked == point:
+        if self.marked in {point, replace(point, number=None)}:
             os.kill(os.getpid(), signal.SIGKILL)
         if self.marked == replace(point, what=INSIDE):
             threading.Thread(target=self._kill_at_a_table_file, args=(self._table_files(),), daemon=True).start()
@@ -147,8 +151,11 @@ class InPlaceRecords(Records):
         path.parent.mkdir(parents=True, exist_ok=True)
         content = value.model_dump(mode="json")
         with path.open("w") as stream:
-            os.fsync(stream.fileno())
+            self.emptied(asset)
             json.dump({"sha256": digest_of(content), "value": content}, stream)
+
+    def emptied(self, asset: str) -> None:
+        """What there was is lost, and what there will be is not written yet."""
 
 
 @dataclass
@@ -161,7 +168,7 @@ class Life:
     @cached_property
     def workshop(self) -> toy.Workshop:
         """The model on its home, as a fresh process finds it."""
-        made = dg.DagsterInstance.from_config(str(instance.prepare(str(self.home))))
+        made = dg.DagsterInstance.from_config(str(without_logs(instance.prepare(str(self.home)))))
         workshop = toy.Workshop(self.home, made, CHEAP)
         if self.naive:
             naive = InPlaceRecords(root=str(self.home))
@@ -186,18 +193,25 @@ class Life:
             raise AssertionError(f"the run of {months} failed")
         return [asdict(point) for point in killer.points]
 
-    def recover(self, months: Sequence[str]) -> dict[str, Any]:
-        """What a fresh process finds, before and after it does the same again."""
-        try:
-            before = self.state()
-        except (CorruptBytesError, ValueError) as error:
-            return {"lost": str(error)}
+    def run_again(self, months: Sequence[str], killer: Killer) -> list[dict[str, Any]]:
+        """The same run, by a fresh process that knows what was going on when the one before it died."""
         made = self.workshop.instance
         for run in made.get_runs(dg.RunsFilter(statuses=list(GOING_ON))):
             made.report_run_failed(run)
-        self.run(months, Killer(self.home))
-        asked = Player(self.workshop.definitions, made).tick("toy_new_data")
-        return {"before": before, "after": self.state(), "asked": [ran.because for ran in asked]}
+        return self.run(months, killer)
+
+    def left(self) -> dict[str, Any]:
+        """What a fresh process finds of what was published."""
+        try:
+            return {"before": self.state()}
+        except (CorruptBytesError, ValueError) as error:
+            return {"lost": str(error)}
+
+    def recovered(self, months: Sequence[str]) -> dict[str, Any]:
+        """The state after the same run again, and what is asked for then."""
+        self.run_again(months, Killer(self.home))
+        asked = Player(self.workshop.definitions, self.workshop.instance).tick("toy_new_data")
+        return {"after": self.state(), "asked": [ran.because for ran in asked]}
 
     def state(self) -> dict[str, Any]:
         """Everything that has been published, read to the last byte and used."""
@@ -296,17 +310,21 @@ class Laboratory:
         shutil.rmtree(self.home, ignore_errors=True)
         shutil.copytree(self.folder / name, self.home)
 
-    def rehearse(self, start: str, months: Sequence[str], *, naive: bool = False) -> tuple[list[Point], dict[str, Any]]:
+    def rehearse(self, months: Sequence[str]) -> tuple[list[Point], dict[str, Any]]:
         """The writes of a run that nobody kills, and the state that it ends in."""
-        self.restore(start)
-        points = forked(lambda: Life(self.home, naive).run(months, Killer(self.home)))
-        return [Point(**point) for point in points], forked(lambda: Life(self.home, naive).state())
+        points = forked(lambda: Life(self.home).run(months, Killer(self.home)))
+        return [Point(**point) for point in points], forked(lambda: Life(self.home).state())
 
-    def trial(self, start: str, months: Sequence[str], marked: Point, *, naive: bool = False) -> dict[str, Any]:
-        """Killed at one point, and done again."""
+    def trial(self, start: str, months: Sequence[str], marks: Sequence[Point]) -> dict[str, Any]:
+        """A life that is killed at one point after the other, each time by a process that does the same again."""
         self.restore(start)
-        killed = forked(lambda: Life(self.home, naive).run(months, Killer(self.home, marked))) is None
-        return {"killed": killed, **asdict(marked), **forked(lambda: Life(self.home, naive).recover(months))}
+        kills = [self.kill(months, marked) for marked in marks]
+        return {"kills": kills, **forked(lambda: Life(self.home).recovered(months))}
+
+    def kill(self, months: Sequence[str], marked: Point, *, naive: bool = False) -> dict[str, Any]:
+        """One death, and what it leaves."""
+        killed = forked(lambda: Life(self.home, naive).run_again(months, Killer(self.home, marked))) is None
+        return {**asdict(marked), "killed": killed, **forked(lambda: Life(self.home, naive).left())}
 
 
 def spread(points: Sequence[Point], count: int) -> list[Point]:
@@ -322,12 +340,22 @@ def spread(points: Sequence[Point], count: int) -> list[Point]:
     return chosen
 
 
+def with_one_inside(chosen: Sequence[Point], points: Sequence[Point]) -> list[Point]:
+    """The same, but that the first in the step that is the last to write a table is inside of that."""
+    *_, inside = [replace(point, what=INSIDE) for point in points if point.what == "write"]
+    place = next(place for place, point in enumerate(chosen) if point.step == inside.step)
+    return [*chosen[:place], inside, *chosen[place + 1 :]]
+
+
 def _evenly(points: Sequence[Point], count: int) -> list[Point]:
     return [points[(2 * place + 1) * len(points) // (2 * count)] for place in range(min(count, len(points)))]
 
 
-def main(folder: Path, trials: int) -> None:
-    """First training and the month after it, killed at points spread over all steps; then the naive way."""
+def main(folder: Path, kills: int, together: bool) -> None:
+    """First training and the month after it, killed at points spread over all steps; then the naive way.
+
+    The kills of the month are those of one life where they are `together`, and have a life each where they are not.
+    """
     warnings.simplefilter("ignore")
     without_waiting_for_the_disk()
     import_what_stores_models()
@@ -337,18 +365,18 @@ def main(folder: Path, trials: int) -> None:
     laboratory.home.mkdir(parents=True)
     forked(lambda: life.deliver(HISTORY))
     laboratory.keep("nothing")
-    first = forked(lambda: life.run(HISTORY, Killer(life.home)))
-    say(kind="reference", of="first", points=len(first), state=forked(lambda: Life(life.home).state()))
-    forked(lambda: Life(life.home).deliver(NEXT))
+    first, state = laboratory.rehearse(HISTORY)
+    say(kind="reference", of="first", points=len(first), state=state)
+    forked(lambda: life.deliver(NEXT))
     laboratory.keep("learned")
-    points, state = laboratory.rehearse("learned", NEXT)
+    points, state = laboratory.rehearse(NEXT)
     say(kind="reference", of="next", points=len(points), state=state)
-    inside = [replace(point, what=INSIDE) for point in points if point.what == "write"]
-    for point in [*spread(points, trials - trials // 8), inside[-1]]:
-        say(kind="trial", of="next", **laboratory.trial("learned", NEXT, point))
-    for point in spread([Point(**point) for point in first], trials // 8):
-        say(kind="trial", of="first", **laboratory.trial("nothing", HISTORY, point))
-    naive, _ = laboratory.rehearse("learned", NEXT, naive=True)
-    for step in ("toy__trained_model", "toy__registered_version"):
-        *_, record = [point for point in naive if (point.step, point.what) == (step, "fsync")]
-        say(kind="control", of="next", **laboratory.trial("learned", NEXT, record, naive=True))
+    chosen = with_one_inside(spread(points, kills - kills // 8), points)
+    for marks in [chosen] if together else [[point] for point in chosen]:
+        say(kind="trial", of="next", **laboratory.trial("learned", NEXT, marks))
+    for point in spread(first, kills // 8):
+        say(kind="trial", of="first", **laboratory.trial("nothing", HISTORY, [point]))
+    for asset in ("trained_model", "registered_version"):
+        laboratory.restore("learned")
+        emptied = Point(f"toy__{asset}", f"emptied {asset}")
+        say(kind="control", of="next", **laboratory.kill(NEXT, emptied, naive=True))
