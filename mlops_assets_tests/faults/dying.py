@@ -39,8 +39,8 @@ from mlops_assets_tests.homes import without_logs, without_waiting_for_the_disk
 
 TICK_POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
 DEQUEUE_POINTS = (shop.BEFORE, shop.AFTER)
-APART = ("2024-01", "2024-03", "2024-05")  # no neighbours: a run each
-ROUNDS, BETWEEN = 8, timedelta(minutes=2)
+APART = ("2024-01", "2024-03")  # no neighbours: a run each
+ROUNDS, BETWEEN = 5, timedelta(minutes=2)
 QUIET = logging.getLogger("quiet")
 LIBRARIES = ("deltalake", "pandera.pandas", "dagster_pandera", "sklearn.ensemble", "mlops_assets_tests.toy")
 LAUNCHER = "run_launcher: {module: mlops_assets_tests.faults.shop, class: Launcher}\n"

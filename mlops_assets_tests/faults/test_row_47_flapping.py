@@ -16,7 +16,7 @@ from mlops_assets.ml.policies import policy
 from mlops_assets.ml.retraining import RetrainingDecision
 from mlops_assets_tests import evidence
 
-DAYS, LOOKS_A_DAY = 60, 3
+DAYS, LOOKS_A_DAY = 60, 2
 WITHIN, BEYOND = 3.0, 6.0
 DAILY = {"every": "daily", "start": "2024-01-01"}
 NAIVE = {"policy": "on_drift", "cooldown": 0}
