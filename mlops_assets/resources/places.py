@@ -35,12 +35,15 @@ def _client(uri: str, attempts: int, *_: object) -> tuple[FileSystem, str]:
     from pyarrow import fs
 
     system, path = fs.FileSystem.from_uri(uri)
-    return _patient_s3(uri, attempts) if isinstance(system, fs.S3FileSystem) else system, path.rstrip("/")
+    if isinstance(system, fs.S3FileSystem):
+        system = _patient_s3(uri, attempts, system.region)
+    return system, path.rstrip("/")
 
 
-def _patient_s3(uri: str, attempts: int) -> S3FileSystem:
+def _patient_s3(uri: str, attempts: int, region: str) -> S3FileSystem:
     """The S3 of a URI that has been found to be one, which asks again where it is refused or not answered.
 
+    The region is the one that was found: where nothing names it, Arrow asks AWS where the bucket is, for a URI alone.
     Before each attempt the SDK waits longer than before the last, by chance. A small object is one request instead of
     the three of an upload in parts.
     """
@@ -50,11 +53,12 @@ def _patient_s3(uri: str, attempts: int) -> S3FileSystem:
     options = dict(parse_qsl(parts.query))
     scheme, _, host = _endpoint().partition("://")
     here = {"scheme": scheme, "endpoint_override": host.rstrip("/")} if host else {}
-    named = here | {name: options[name] for name in ("region", "scheme", "endpoint_override") if name in options}
+    named = here | {name: options[name] for name in ("scheme", "endpoint_override") if name in options}
     if parts.username and parts.password:
         named |= {"access_key": unquote(parts.username), "secret_key": unquote(parts.password)}
     return fs.S3FileSystem(
         **named,
+        region=region,
         retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=attempts),
         connect_timeout=S3_CONNECT_SECONDS,
         request_timeout=S3_ANSWER_SECONDS,

@@ -2,10 +2,12 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyarrow import fs
 
 from mlops_assets.resources.blobs import CHUNK, Blobs, CorruptBytesError, write_atomically
 from mlops_assets.resources.places import filesystem
@@ -102,3 +104,10 @@ def test_the_client_of_a_store_is_kept_until_something_around_it_changes(monkeyp
     monkeypatch.setenv("AWS_REGION", "us-east-1")
     monkeypatch.setattr(os, "getpid", lambda: -1)
     assert filesystem("s3://bucket/home")[0] is not first
+
+
+def test_a_bucket_is_asked_in_the_region_where_it_was_found(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    found = fs.S3FileSystem(region="ap-south-1", anonymous=True)
+    monkeypatch.setattr(fs, "FileSystem", SimpleNamespace(from_uri=lambda _: (found, "bucket/far")))
+    assert filesystem("s3://bucket/far")[0].region == "ap-south-1"
