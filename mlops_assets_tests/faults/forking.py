@@ -15,7 +15,9 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ IMPORTED = (
     "mlops_assets_tests.faults.filling",
     "mlops_assets_tests.faults.killing",
     "mlops_assets_tests.faults.measured",
+    "mlops_assets_tests.faults.outage",
     "mlflow.store.model_registry.sqlalchemy_store",
     "mlflow.store.tracking.sqlalchemy_store",
     "sklearn.ensemble",
@@ -40,18 +43,47 @@ def told(program: Callable[..., None], *arguments: Any, **environment: str) -> l
 
 def run(program: Callable[..., None], *arguments: Any, **environment: str) -> tuple[str, str]:
     """All that a program writes: its output and its errors."""
+    with started(program, *arguments, **environment) as running:
+        assert running.ended() == 0, running.errors[-5000:]
+        return running.output, running.errors
+
+
+@dataclass(frozen=True)
+class Running:
+    """A program in its process, and the folder that holds what it writes."""
+
+    process: BaseProcess
+    folder: Path
+
+    def ended(self) -> int | None:
+        """Its status, once it is over."""
+        self.process.join()
+        return self.process.exitcode
+
+    @property
+    def output(self) -> str:
+        """What it has written so far."""
+        return (self.folder / "output").read_text()
+
+    @property
+    def errors(self) -> str:
+        """What it has said so far of what went wrong."""
+        return (self.folder / "errors").read_text()
+
+
+@contextlib.contextmanager
+def started(program: Callable[..., None], *arguments: Any, **environment: str) -> Iterator[Running]:
+    """A program that goes on beside the test, and no longer."""
     with tempfile.TemporaryDirectory() as folder:
-        output, errors = Path(folder, "output"), Path(folder, "errors")
         process = PROCESSES.Process(
-            target=_become, args=(program, arguments, {**os.environ, **environment}, output, errors)
+            target=_become, args=(program, arguments, {**os.environ, **environment}, Path(folder))
         )
         process.start()
         try:
-            process.join()
+            yield Running(process, Path(folder))
         finally:
             process.kill()
-        assert process.exitcode == 0, errors.read_text()[-5000:]
-        return output.read_text(), errors.read_text()
+            process.join()
 
 
 def say(**what: Any) -> None:
@@ -61,10 +93,10 @@ def say(**what: Any) -> None:
 
 
 def _become(
-    program: Callable[..., None], arguments: Iterable[Any], environment: Mapping[str, str], output: Path, errors: Path
+    program: Callable[..., None], arguments: Iterable[Any], environment: Mapping[str, str], folder: Path
 ) -> None:
-    for number, path in ((1, output), (2, errors)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
+    for number, name in ((1, "output"), (2, "errors")):
+        os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)
     program(*arguments)

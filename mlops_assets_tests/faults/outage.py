@@ -1,5 +1,4 @@
-"""A run whose database goes away at one of its moments: `python -m mlops_assets_tests.faults.outage FOLDER MOMENT
-STORAGE` runs it on the instance in FOLDER, and waits at MOMENT until the file `go` is there.
+"""A run whose database goes away at one of its moments, where it waits until the file `go` is there: a program.
 
 Each step writes a line when its work is done, so that work that is done twice is seen.
 """
@@ -52,13 +51,9 @@ def job(folder: Path, asked: str) -> dg.JobDefinition:
 
 
 def main(folder: Path, asked: str) -> None:
-    """Run it."""
+    """Run it on the instance in `folder`."""
     with dg.DagsterInstance.from_config(str(folder)) as instance:
         made = job(folder, asked)
         wait_at(folder, MOMENTS[0], asked)
         ended = made.execute_in_process(instance=instance, raise_on_error=False)
     sys.exit(0 if ended.success else 1)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,17 +1,19 @@
 """Row 26: PostgreSQL ends in the middle of a run and comes back, or has no connection left to give."""
 
 import os
-import subprocess
-import sys
-import threading
 import time
 from collections import Counter
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 
 import dagster as dg
 import pytest
 import sqlalchemy
 
 from mlops_assets.resources.postgresql import driven
+from mlops_assets_tests.faults import forking, outage
+from mlops_assets_tests.faults.forking import Running
 from mlops_assets_tests.faults.outage import MOMENTS, STEPS, STORAGES
 from mlops_assets_tests.postgres import running_postgres
 
@@ -29,31 +31,17 @@ def server():
         yield running
 
 
+@dataclass
 class Run:
     """A run in a process of its own."""
 
-    def __init__(self, folder, url, storage, moment):
-        self.folder, self.url = folder, url
-        folder.mkdir()
-        (folder / "dagster.yaml").write_text(
-            f"telemetry: {{enabled: false}}\nstorage: {{custom: {STORAGES[storage]}}}\n"
-        )
-        settings = {"MLOPS_URL": driven(url).render_as_string(False), "MLOPS_DATABASE_PATIENCE_SECONDS": "300"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "mlops_assets_tests.faults.outage", str(folder), moment],
-            env=os.environ | settings, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        self.said = threading.Thread(target=self._read, daemon=True)
-        self.error = ""
-        self.said.start()
-
-    def _read(self):
-        self.error = self.process.stderr.read()
+    folder: Path
+    program: Running
 
     def wait_until_reached(self):
         """Wait until it is at its moment."""
         while not (self.folder / "reached").exists():
-            assert self.process.poll() is None, self.error
+            assert self.program.process.is_alive(), self.program.errors
             time.sleep(0.05)
 
     def go(self):
@@ -62,44 +50,58 @@ class Run:
 
     def ended(self):
         """Whether it succeeded, and how often each step did its work."""
-        status = self.process.wait(300)
-        self.said.join(30)
-        done = self.folder / "done"
+        status, done = self.program.ended(), self.folder / "done"
         return status == 0, Counter(done.read_text().split() if done.exists() else [])
 
 
-def through_an_outage(server, folder, storage, moment, seconds):
-    """What comes of a run whose database is away from a moment on, for so many seconds."""
-    run = Run(folder, server.url("dagster"), storage, moment)
-    run.wait_until_reached()
-    server.go_away()
-    run.go()
-    time.sleep(seconds)
-    server.come_back()
-    return run.ended()
+@contextmanager
+def running(folder, url, storage, moment):
+    """A run on an instance in `folder`, whose databases are at `url`."""
+    folder.mkdir(exist_ok=True)
+    (folder / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\nstorage: {{custom: {STORAGES[storage]}}}\n")
+    settings = {"MLOPS_URL": driven(url).render_as_string(False), "MLOPS_DATABASE_PATIENCE_SECONDS": "300"}
+    with forking.started(outage.main, folder, moment, **settings) as program:
+        yield Run(folder, program)
+
+
+@pytest.fixture(scope="module")
+def through_an_outage(server, tmp_path_factory):
+    """What came of a run at each of the moments, whose database was away for so many seconds; and their statuses."""
+    folders = {moment: tmp_path_factory.mktemp("run") for moment in MOMENTS}
+    url = server.url("dagster")
+    with ExitStack() as stack:
+        runs = {}
+        for moment, folder in folders.items():  # one after the other: the first makes the tables
+            runs[moment] = stack.enter_context(running(folder, url, "ours", moment))
+            runs[moment].wait_until_reached()
+        server.go_away()
+        for run in runs.values():
+            run.go()
+        time.sleep(OUTAGE_SECONDS)
+        server.come_back()
+        return {moment: run.ended() for moment, run in runs.items()}, statuses(server, folders[MOMENTS[0]])
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_a_run_waits_for_a_database_that_is_away_and_does_nothing_twice(server, tmp_path, moment, record_figure):
-    succeeded, done = through_an_outage(server, tmp_path / "run", "ours", moment, OUTAGE_SECONDS)
+def test_a_run_waits_for_a_database_that_is_away_and_does_nothing_twice(through_an_outage, moment, record_figure):
+    ended, found = through_an_outage
+    succeeded, done = ended[moment]
     twice = sum(count - 1 for count in done.values())
     record_figure(away=moment, seconds=OUTAGE_SECONDS, runs=1, succeeded=int(succeeded), done_twice=twice)
     assert succeeded
     assert done == dict.fromkeys(STEPS, 1)
-    assert statuses(server, tmp_path / "run") == [dg.DagsterRunStatus.SUCCESS]
+    assert found == [dg.DagsterRunStatus.SUCCESS] * len(MOMENTS)
 
 
 def test_without_waiting_the_run_is_lost_with_its_process(server, tmp_path, record_figure):
     seconds = max(OUTAGE_SECONDS, DAGSTER_GIVES_UP_SECONDS + 12)
-    run = Run(tmp_path / "run", server.url("dagster"), "dagster", MOMENTS[2])
-    run.wait_until_reached()
-    server.go_away()
-    run.go()
-    until = time.monotonic() + seconds
-    while run.process.poll() is None and time.monotonic() < until:
-        time.sleep(0.1)
-    server.come_back()
-    succeeded, done = run.ended()
+    with running(tmp_path, server.url("dagster"), "dagster", MOMENTS[2]) as run:
+        run.wait_until_reached()
+        server.go_away()
+        run.go()
+        run.program.process.join(seconds)
+        server.come_back()
+        succeeded, done = run.ended()
     record_figure(control=True, away=MOMENTS[2], runs=1, succeeded=int(succeeded))
     assert not succeeded
     assert done["third"] == 0, "its work is left, and that of the second is done anew by a retry"
@@ -111,28 +113,29 @@ def test_a_run_waits_for_a_connection_where_there_is_none_left(server, tmp_path,
     guest = url.replace("://postgres:", "://guest:")
     with owner.connect() as connection:
         connection.exec_driver_sql("CREATE ROLE guest LOGIN SUPERUSER")
-    run = Run(tmp_path / "run", guest, "ours", MOMENTS[1])
-    run.wait_until_reached()
-    with owner.connect() as connection:
-        connection.exec_driver_sql("ALTER ROLE guest NOSUPERUSER CONNECTION LIMIT 0")
-        connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest")
-        connection.exec_driver_sql("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO guest")
-    before = server.times_said(NO_CONNECTION_LEFT)
-    run.go()
-    while server.times_said(NO_CONNECTION_LEFT) < before + 3:
-        assert run.process.poll() is None, run.error
-        time.sleep(0.05)
-    with owner.connect() as connection:
-        connection.exec_driver_sql("ALTER ROLE guest CONNECTION LIMIT 5")
-    succeeded, done = run.ended()
+    with running(tmp_path, guest, "ours", MOMENTS[1]) as run:
+        run.wait_until_reached()
+        with owner.connect() as connection:
+            connection.exec_driver_sql("ALTER ROLE guest NOSUPERUSER CONNECTION LIMIT 0")
+            connection.exec_driver_sql("GRANT ALL ON ALL TABLES IN SCHEMA public TO guest")
+            connection.exec_driver_sql("GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO guest")
+        before = server.times_said(NO_CONNECTION_LEFT)
+        run.go()
+        while server.times_said(NO_CONNECTION_LEFT) < before + 3:
+            assert run.program.process.is_alive(), run.program.errors
+            time.sleep(0.05)
+        with owner.connect() as connection:
+            connection.exec_driver_sql("ALTER ROLE guest CONNECTION LIMIT 5")
+        succeeded, done = run.ended()
+        errors = run.program.errors
     record_figure(away="no connection left", refused=3, runs=1, succeeded=int(succeeded), done_twice=0)
-    assert succeeded, run.error
+    assert succeeded, errors
     assert done == dict.fromkeys(STEPS, 1)
 
 
 def statuses(server, folder):
-    """How the newest run stands in the database."""
+    """How the runs stand in the database."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLOPS_URL", driven(server.url("dagster")).render_as_string(False))
         with dg.DagsterInstance.from_config(str(folder)) as instance:
-            return [run.status for run in instance.get_runs(limit=1)]
+            return [run.status for run in instance.get_runs()]
