@@ -46,14 +46,29 @@ def _identity(value: Any) -> list[str]:
     return [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
 
 
+def homes() -> dict[str, list[str]]:
+    """The modules of the functions that skops knows, and of one that no module has and one that knows its own."""
+    importing.import_what_stores_models()
+    from skops.io import _trusted_types, _utils
+
+    others = [(np.frompyfunc(len, 1, 1), "len (vectorized)"), (np.random.default_rng(7).random, "random")]
+    return {
+        "scipy": _trusted_types.SCIPY_UFUNC_TYPE_NAMES,
+        "numpy": _trusted_types.NUMPY_UFUNC_TYPE_NAMES,
+        "others": [_utils.whichmodule(*each) for each in others],
+    }
+
+
 def main() -> None:
     """Draw, and reach MLflow; note what that has imported; only then ask for every name."""
     if "ordinary" in sys.argv:
         importing.ON_DEMAND = frozenset()
+        importing._LookingOnce.MODULE = ""
     found: dict[str, Any] = {"page": drawn()}
     with importing.for_good():
         from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
     found["modules"] = sorted(sys.modules)
+    found["homes"] = homes()
     found["names"] = {package: known(package) for package in LISTED}
     json.dump(found, sys.stdout)
 
