@@ -49,7 +49,7 @@ def spec(folder: Path | str, **changes: Any) -> ModelSpec:
         "contract": "mlops_assets_tests.toy.Contract",
         "target": "sales",
         "features": [{"calendar": ["hour"]}],
-        "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 20}},
+        "estimator": {"path": "sklearn.ensemble.HistGradientBoostingRegressor", "params": {"max_iter": 5}},
         "seed": 7,
         "training": {"min_partitions": 3},
         "retraining": {"policy": "always"},
