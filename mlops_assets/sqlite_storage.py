@@ -14,11 +14,15 @@ import os
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
+from typing import Any
 
+from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
+from dagster._core.events.log import EventLogEntry
+from dagster._core.storage.event_log.schema import SqlEventLogStorageTable
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import INDEX_SHARD_NAME, SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
@@ -34,6 +38,11 @@ from dagster._serdes import ConfigurableClassData
 from sqlalchemy import create_engine, inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool, QueuePool
+
+INSERT = str(
+    SqlEventLogStorageTable.insert().compile(column_keys=[c.name for c in SqlEventLogStorageTable.c if c.name != "id"])
+)
+IN_INDEX = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
 
 
 @lru_cache(maxsize=64)
@@ -74,11 +83,19 @@ def _made(path: Path) -> bool:
     return True
 
 
-class _File:
-    """A file of which one connection stays open until `close`. A forked child opens its own: SQLite forbids sharing."""
+def _driver(connection: Connection) -> Any:
+    """What SQLAlchemy's connection works on: a statement that is at hand takes a third of the time there."""
+    return connection.connection.driver_connection
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+
+class _File:
+    """A file of which one connection stays open until `close`. A forked child opens its own: SQLite forbids sharing.
+
+    Another file of the same tables may take its place at `path` then: the engine has compiled its statements by now.
+    """
+
+    def __init__(self, path: str = "") -> None:
+        self.path = path
         self._engines: dict[int, Engine] = {}
 
     @property
@@ -86,16 +103,15 @@ class _File:
         process = os.getpid()
         if process not in self._engines:
             self._engines[process] = create_engine(
-                self._url,
-                poolclass=QueuePool,
-                pool_size=1,
-                max_overflow=-1,
-                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS},
+                "sqlite://", creator=self._open, poolclass=QueuePool, pool_size=1, max_overflow=-1
             )
         return self._engines[process]
 
+    def _open(self) -> sqlite3.Connection:
+        return sqlite3.connect(self.path, timeout=SQLITE_BUSY_TIMEOUT_SECONDS, check_same_thread=False)
+
     def close(self) -> None:
-        if engine := self._engines.pop(os.getpid(), None):
+        if engine := self._engines.get(os.getpid()):
             engine.dispose()
 
 
@@ -103,9 +119,9 @@ class _Events(SqliteEventLogStorage):
     """The log of events, one file a run and one index of all."""
 
     def __init__(self, base_dir: str) -> None:
+        self._index, self._run = _File(str(Path(base_dir, f"{INDEX_SHARD_NAME}.db"))), _File()
+        self._known: set[str] = set()
         super().__init__(base_dir)
-        self._index = _File(self.conn_string_for_shard(INDEX_SHARD_NAME))
-        self._run: tuple[str, _File] | None = None
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
@@ -120,37 +136,52 @@ class _Events(SqliteEventLogStorage):
                 with connection.begin():
                     yield connection
                 if shard != INDEX_SHARD_NAME:
-                    connection.exec_driver_sql("PRAGMA wal_checkpoint(PASSIVE)")
+                    _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _file(self, shard: str) -> _File:
         if shard == INDEX_SHARD_NAME:
             return self._index
-        if self._run is None or self._run[0] != shard:
-            self._close_run()
-            self._run = shard, _File(self.conn_string_for_shard(shard))
-        return self._run[1]
+        path = self.path_for_shard(shard)
+        if self._run.path != path:
+            self._run.close()
+            self._run.path = path
+        return self._run
 
-    def _close_run(self) -> None:
-        if self._run is not None:
-            self._run[1].close()
-            self._run = None
+    def store_event(self, event: EventLogEntry) -> None:
+        """Store it in its run's file, and where Dagster looks for events of all runs in the index too."""
+        if event.is_dagster_event and event.dagster_event_type in IN_INDEX:
+            super().store_event(event)
+            return
+        row = self._event_to_row(event)
+        row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
+        with self._connect(event.run_id) as connection:
+            _driver(connection).execute(INSERT, row)
 
     def has_table(self, table_name: str) -> bool:
-        return inspect(self._index.engine).has_table(table_name)
+        return self._knows(table_name, lambda: inspect(self._index.engine).has_table(table_name))
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        return self._knows(column_name, partial(super()._has_asset_key_col_on_connection, conn, column_name))
+
+    def _knows(self, name: str, is_there: Callable[[], bool]) -> bool:
+        """Whether the index has a table, or its table of assets a column: what was there once stays."""
+        if name not in self._known and is_there():
+            self._known.add(name)
+        return name in self._known
 
     def dispose(self) -> None:
         super().dispose()
         with self._db_lock:
-            self._close_run()
+            self._run.close()
             self._index.close()
 
 
 class _Runs(SqliteRunStorage):
     """The list of runs."""
 
-    def __init__(self, url: str) -> None:
-        self._file = _File(url)
-        super().__init__(url)
+    def __init__(self, path: str) -> None:
+        self._file = _File(path)
+        super().__init__(create_db_conn_string(*os.path.split(path.removesuffix(".db"))))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -182,7 +213,7 @@ class SqliteStorage(DagsterSqliteStorage):
         if not all(map(_is_stamped, files)):
             DagsterSqliteStorage(base_dir).dispose()
         self.base_dir, self._inst_data = base_dir, inst_data
-        self._run_storage = _Runs(create_db_conn_string(runs, "runs"))
+        self._run_storage = _Runs(str(files[0]))
         self._event_log_storage = _Events(events)
         self._schedule_storage = _Schedules(create_db_conn_string(schedules, "schedules"))
         super(DagsterSqliteStorage, self).__init__()

@@ -142,6 +142,20 @@ def test_the_file_of_a_run_is_made_as_dagster_makes_it(home):
     assert {path.suffix for path in ours.parent.iterdir()} == {".db"}
 
 
+@pytest.mark.parametrize("moment", [0.0, 1767225600.0, 1767225600.000001])
+def test_an_event_is_written_as_dagster_writes_it(tmp_path, moment):
+    said = dg.EventLogEntry(None, "INFO", "50 % of 'rows'\nü", "run", moment, step_key="toy__raw_data")
+
+    def written(storage) -> list:
+        storage.store_event(said)
+        with closing(sqlite3.connect(storage.path_for_shard("run"))) as connection:
+            return connection.execute("SELECT *, typeof(timestamp) FROM event_logs").fetchall()
+
+    ours, dagsters = sqlite_storage._Events(str(tmp_path / "ours")), SqliteEventLogStorage(str(tmp_path / "dagster"))
+    assert written(ours) == written(dagsters)
+    assert ours.get_logs_for_run("run") == [said]
+
+
 @pytest.mark.parametrize("error", [FileExistsError, PermissionError])
 def test_where_the_file_of_a_run_cannot_be_linked_dagster_makes_it(home, monkeypatch, error):
     def refuse(*_):
