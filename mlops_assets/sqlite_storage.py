@@ -35,7 +35,7 @@ from dagster._core.storage.sqlite_storage import (
     _schedule_directory,
 )
 from dagster._serdes import ConfigurableClassData
-from sqlalchemy import create_engine, inspect
+from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.pool import NullPool, QueuePool
 
@@ -103,7 +103,11 @@ class _File:
         process = os.getpid()
         if process not in self._engines:
             self._engines[process] = create_engine(
-                "sqlite://", creator=self._open, poolclass=QueuePool, pool_size=1, max_overflow=-1
+                URL.create("sqlite", database=self.path),
+                creator=self._open,
+                poolclass=QueuePool,
+                pool_size=1,
+                max_overflow=-1,
             )
         return self._engines[process]
 
