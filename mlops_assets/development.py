@@ -67,7 +67,7 @@ def _code_server(beside: ExitStack, home: Path, environment: Mapping[str, str]) 
     code = {"grpc_server": {"socket": socket, "host": "localhost", "location_name": "mlops_assets"}}
     (home / SERVED).write_text(yaml.safe_dump({"load_from": [code]}))
     module = ["-m", "mlops_assets.definitions", "--location-name", "mlops_assets", "--log-level", "warning"]
-    command = [sys.executable, "-m", "dagster", "code-server", "start", "--socket", socket, *module]
+    command = [sys.executable, "-m", "mlops_assets.code_server", "code-server", "start", "--socket", socket, *module]
     process = beside.enter_context(_process(command, environment))
     wait_for_grpc_server(process, DagsterGrpcClient(socket=socket), command, timeout=START_SECONDS)
     return process

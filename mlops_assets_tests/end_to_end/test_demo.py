@@ -8,10 +8,12 @@ import sys
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mlops_assets.code_server import IMPORTS
 from mlops_assets.ml.performance import PerformanceReport
 from mlops_assets.ml.planning import DECISION, MONITORING, VALIDATION
 from mlops_assets.ml.retraining import RetrainingDecision
@@ -116,6 +118,23 @@ def test_a_dropped_file_becomes_a_decision_by_itself(opened, delivered):
     told = opened.server.wait_for_ticks("retrain_on_decision", 1)[0]["skipReason"]
     assert f"{BIKE}: {MONTH}: {decision.sentence}" in told
     assert list((home / "reports" / BIKE / "drift").glob(f"{MONTH}*.html"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can fork a process that has imported frameworks")
+def test_their_runs_are_forked_from_a_process_that_has_imported_libraries(opened, delivered):
+    """It is the one that waited for processes that worked for a while."""
+    ours = str(opened.server.home).encode()
+    found = [each for each in Path("/proc").glob("[0-9]*") if _of(each, "cmdline", IMPORTS.encode())]
+    [forker] = [each for each in found if _of(each, "environ", ours)]
+    waited_for = (forker / "stat").read_text().rpartition(")")[2].split()[13:15]
+    assert sum(map(int, waited_for)) / os.sysconf("SC_CLK_TCK") > len(delivered)
+
+
+def _of(process: Path, file: str, part: bytes) -> bool:
+    try:
+        return part in (process / file).read_bytes()
+    except OSError:
+        return False
 
 
 def test_rows_and_the_labels_of_the_weeks_before_are_seen_to_by_themselves(opened, delivered):
