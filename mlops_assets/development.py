@@ -37,27 +37,57 @@ def serve(port: int, console: Console) -> int:
 
     with dg.DagsterInstance.get() as instance:
         refuse_second(instance)
-    with ExitStack() as beside:
+    with Beside() as beside:
         for name, address in (("MLflow", _mlflow(beside)), ("Reports", _reports(beside))):
             console.print(f"{name}: {address}", soft_wrap=True)
         console.print(f"[bold]Dagster: http://127.0.0.1:{port}[/bold] (stop with Ctrl-C)", soft_wrap=True)
         environment = _environment(port)
         code = _code_server(beside, home, environment)
-        processes = [
-            code,
-            *(
-                beside.enter_context(_process([sys.executable, "-m", *command], environment))
-                for command in (
-                    ["mlops_assets.cli", "daemon", "--workspace", str(home / SERVED)],
-                    ["mlops_assets.cli", "watch"],
-                    ["dagster_webserver", "-w", str(home / SERVED), "-h", "127.0.0.1", "-p", str(port)],
-                )
-            ),
+        asking = [
+            beside.start([sys.executable, "-m", *command], environment)
+            for command in (
+                ["mlops_assets.cli", "daemon", "--workspace", str(home / SERVED)],
+                ["mlops_assets.cli", "watch"],
+                ["dagster_webserver", "-w", str(home / SERVED), "-h", "127.0.0.1", "-p", str(port)],
+            )
         ]
-        return _first_to_end(processes)
+        try:
+            return _first_to_end([code, *asking])
+        finally:
+            for child in beside.children:
+                if child is not code:
+                    child.ask_to_end()
 
 
-def _code_server(beside: ExitStack, home: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+class Child(subprocess.Popen):
+    """A process that ends when it is asked to."""
+
+    asked = False
+
+    def ask_to_end(self) -> None:
+        """Interrupt it, once: a second time would break off how it ends."""
+        if not self.asked:
+            self.asked = True
+            self.send_signal(signal.SIGINT)
+
+
+class Beside(ExitStack):
+    """What runs beside this process, and not longer; the last one that was started ends first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.children: list[Child] = []
+
+    def start(
+        self, command: list[str], environment: Mapping[str, str] = os.environ, output: int | None = None
+    ) -> Child:
+        """Start one more."""
+        child = self.enter_context(_process(command, environment, output))
+        self.children.append(child)
+        return child
+
+
+def _code_server(beside: Beside, home: Path, environment: Mapping[str, str]) -> Child:
     """Start the code server that webserver, daemon and runs share, and wait until it answers."""
     import yaml
     from dagster._grpc.client import DagsterGrpcClient
@@ -68,7 +98,7 @@ def _code_server(beside: ExitStack, home: Path, environment: Mapping[str, str]) 
     (home / SERVED).write_text(yaml.safe_dump({"load_from": [code]}))
     module = ["-m", "mlops_assets.definitions", "--location-name", "mlops_assets", "--log-level", "warning"]
     command = [sys.executable, "-m", "mlops_assets.code_server", "code-server", "start", "--socket", socket, *module]
-    process = beside.enter_context(_process(command, environment))
+    process = beside.start(command, environment)
     wait_for_grpc_server(process, DagsterGrpcClient(socket=socket), command, timeout=START_SECONDS)
     return process
 
@@ -86,7 +116,7 @@ def _environment(port: int) -> dict[str, str]:
     return os.environ | {settings.DAGSTER_UI.name: address}
 
 
-def _mlflow(beside: ExitStack) -> str:
+def _mlflow(beside: Beside) -> str:
     """Start MLflow's UI on the local tracking database, and say where it is or why it is not."""
     uri, address = settings.tracking_uri(), urlsplit(settings.MLFLOW_UI.value())
     if not uri.startswith("sqlite:") or address.hostname not in LOCAL or address.port is None:
@@ -96,7 +126,7 @@ def _mlflow(beside: ExitStack) -> str:
     log = beside.enter_context((Path(settings.home()) / "mlflow.log").open("a"))
     server = ["-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
     command = [sys.executable, *server, "--port", str(address.port), "--workers", "1"]
-    beside.enter_context(_process(command, output=log.fileno()))
+    beside.start(command, output=log.fileno())
     return settings.MLFLOW_UI.value()
 
 
@@ -138,26 +168,24 @@ def _is_free(port: int) -> bool:
 
 
 @contextmanager
-def _process(
-    command: list[str], environment: Mapping[str, str] = os.environ, output: int | None = None
-) -> Iterator[subprocess.Popen]:
+def _process(command: list[str], environment: Mapping[str, str], output: int | None = None) -> Iterator[Child]:
     """A child that is stopped with this process, and with it all that it started, by Ctrl-C or by SIGTERM.
 
     A shell that starts us in the background has SIGINT ignored, and children would inherit that; a handler they do not.
     """
     before = signal.signal(signal.SIGTERM, _interrupt), signal.signal(signal.SIGINT, _interrupt)
-    process = subprocess.Popen(command, stdout=output, stderr=output, env=environment, start_new_session=True)
+    child = Child(command, stdout=output, stderr=output, env=environment, start_new_session=True)
     try:
-        yield process
+        yield child
     except KeyboardInterrupt:
         pass
     finally:
-        process.send_signal(signal.SIGINT)
+        child.ask_to_end()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_SECONDS)
+            child.wait(STOP_SECONDS)
         with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
         signal.signal(signal.SIGTERM, before[0])
         signal.signal(signal.SIGINT, before[1])
 

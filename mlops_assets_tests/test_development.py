@@ -1,10 +1,11 @@
 """The servers beside Dagster: reports on an origin of their own, with a policy, and no trouble when a port is taken."""
 
 import socket
+import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from contextlib import ExitStack
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_reports_are_served_with_a_policy_and_nothing_outside_their_folder(home,
     (home / "reports").mkdir()
     (home / "reports" / "page.html").write_text("<p>report")
     (home / "secret").write_text("not yours")
-    with ExitStack() as beside:
+    with development.Beside() as beside:
         address = development._reports(beside)
         with urllib.request.urlopen(f"{address}/page.html", timeout=10) as answer:
             assert answer.read() == b"<p>report"
@@ -44,7 +45,7 @@ def test_reports_are_served_with_a_policy_and_nothing_outside_their_folder(home,
 
 
 def test_a_taken_port_is_said_and_is_no_reason_to_stop(home, monkeypatch):
-    with socket.socket() as taken, ExitStack() as beside:
+    with socket.socket() as taken, development.Beside() as beside:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         address = f"http://127.0.0.1:{taken.getsockname()[1]}"
@@ -57,7 +58,7 @@ def test_a_taken_port_is_said_and_is_no_reason_to_stop(home, monkeypatch):
 def test_servers_that_are_elsewhere_are_not_started_here(home, monkeypatch):
     monkeypatch.setenv("MLOPS_REPORTS_UI", "https://reports.example.org")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://mlflow.example.org")
-    with ExitStack() as beside:
+    with development.Beside() as beside:
         assert "nothing is started here" in development._reports(beside)
         assert "nothing is started here" in development._mlflow(beside)
 
@@ -70,12 +71,36 @@ def test_dagster_is_told_its_own_address_unless_the_user_named_another(home, tmp
     program = "from mlops_assets import settings; print(settings.DAGSTER_UI.value())"
     with (tmp_path / "said").open("w") as said:
         environment = development._environment(4000)
-        with development._process([sys.executable, "-c", program], environment, said.fileno()) as child:
-            assert child.wait(30) == 0
+        with development.Beside() as beside:
+            assert beside.start([sys.executable, "-c", program], environment, said.fileno()).wait(30) == 0
     assert (tmp_path / "said").read_text().strip() == told
 
 
 def test_a_child_is_stopped_with_its_parent(home):
-    with development._process([sys.executable, "-c", "import time; time.sleep(60)"]) as child:
+    with development.Beside() as beside:
+        child = beside.start([sys.executable, "-c", "import time; time.sleep(60)"])
         assert child.poll() is None
     assert child.poll() is not None
+
+
+def test_a_child_that_was_asked_to_end_already_is_not_interrupted_in_it(home, tmp_path):
+    said = tmp_path / "said"
+    program = f"""
+import pathlib, time
+said = pathlib.Path({str(said)!r})
+try:
+    said.write_text("up")
+    time.sleep(60)
+finally:
+    said.write_text("ending")
+    time.sleep(1)
+    said.write_text("ended")
+"""
+    with development.Beside() as beside:
+        child = beside.start([sys.executable, "-c", program], output=subprocess.DEVNULL)
+        for word in ("up", "ending"):
+            while not (said.exists() and said.read_text() == word):
+                assert child.poll() is None
+                time.sleep(0.01)
+            child.ask_to_end()
+    assert said.read_text() == "ended"
