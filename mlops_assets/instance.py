@@ -102,11 +102,9 @@ def _create_dagster(dagster_home: Path) -> None:
         del config["storage"]
     if not missing or {"storage", "run_storage", "event_log_storage", "schedule_storage"} & set(config):
         return
-    import dagster as dg
+    from dagster._core.storage.sqlite_storage import DagsterSqliteStorage
 
     with tempfile.TemporaryDirectory(prefix=".fresh-", dir=dagster_home) as fresh:
-        (Path(fresh) / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
-        with dg.DagsterInstance.from_config(fresh):
-            pass
+        DagsterSqliteStorage(fresh).dispose()
         for name in missing:
             (Path(fresh) / name).rename(dagster_home / name)

@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from mlops_assets_tests.homes import instance_at, without_state_of_components, without_waiting_for_the_disk
+from mlops_assets_tests.homes import FOLDER, instance_at, without_state_of_components, without_waiting_for_the_disk
 from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
@@ -94,6 +94,13 @@ def record_figure(request):
                 stream.write(json.dumps(entry, default=str) + "\n")
 
     return record
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_prepared_home(tmp_path_factory):
+    """Let all workers, and the programs that they start, copy one prepared home."""
+    folder = tmp_path_factory.getbasetemp()
+    os.environ.setdefault(FOLDER, str(folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder))
 
 
 @pytest.fixture(scope="session")

@@ -22,6 +22,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from mlops_assets import instance, settings
 
+FOLDER = "MLOPS_TEST_HOMES"
 NO_LOGS = {"module": "dagster._core.storage.noop_compute_log_manager", "class": "NoOpComputeLogManager"}
 
 
@@ -53,23 +54,30 @@ def _folder() -> tempfile.TemporaryDirectory:
 
 @cache
 def prepared() -> Path:
-    """A prepared home, to copy."""
-    home = Path(_folder().name) / "home"
+    """A prepared home, to copy: made by the first of all processes with the same FOLDER that needs it."""
+    home = Path(os.environ.get(FOLDER) or _folder().name) / "home"
     with pytest.MonkeyPatch.context() as patch:
         for setting in (settings.DAGSTER_HOME, settings.TRACKING_URI):
             patch.setenv(setting.name, "")
             patch.delenv(setting.name)
         patch.setenv(settings.HOME.name, str(home))
         instance.prepare()
-    _without_reading_migrations_again()
+    without_reading_migrations_again()
     return home
 
 
-def _without_reading_migrations_again() -> None:
+def without_reading_migrations_again() -> None:
     """MLflow reads all of its migrations for each database that it opens, to know the newest: once is enough."""
     from mlflow.store.db import utils
 
-    utils._get_latest_schema_revision = cache(utils._get_latest_schema_revision)
+    newest = utils._get_latest_schema_revision()
+    utils._get_latest_schema_revision = lambda: newest
+
+
+def prepare(home: Path) -> Path:
+    """As `instance.prepare` makes a fresh home ready, but that its databases are copied; where Dagster's home is."""
+    shutil.copytree(prepared(), home, dirs_exist_ok=True)
+    return instance.prepare(str(home))
 
 
 @cache

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from mlops_assets import instance, settings
+from mlops_assets import settings
 from mlops_assets.components.declared import declared
 from mlops_assets.definitions import defs
 from mlops_assets.defs.resources import resources
@@ -93,8 +92,7 @@ def at_home(home: Path, *declarations: ModelSpec, **environment: str) -> Iterato
             patch.delenv(name)
         for name, value in {settings.HOME.name: str(home), **environment}.items():
             patch.setenv(name, value)
-        shutil.copytree(homes.prepared(), home)
-        with dg.DagsterInstance.from_config(str(instance.prepare())) as opened:
+        with dg.DagsterInstance.from_config(str(homes.prepare(home))) as opened:
             yield House(home, opened, _built(home, declarations) if declarations else defs())
 
 

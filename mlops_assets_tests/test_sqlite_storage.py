@@ -14,7 +14,8 @@ from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import Sqlit
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from mlops_assets import instance, sqlite_storage
+from mlops_assets import sqlite_storage
+from mlops_assets_tests.homes import prepare
 
 
 @dg.asset
@@ -28,7 +29,7 @@ def home(monkeypatch, tmp_path):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
-    return instance.prepare(str(tmp_path))
+    return prepare(tmp_path)
 
 
 def materialize(home) -> str:

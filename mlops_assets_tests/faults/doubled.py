@@ -17,12 +17,12 @@ from dagster._core.test_utils import freeze_time
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._time import get_current_datetime
 
-from mlops_assets import instance, settings
+from mlops_assets import settings
 from mlops_assets.lease import HeldError, lease
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.dying import BETWEEN, LIBRARIES, QUIET, daemon, rounds
 from mlops_assets_tests.faults.forking import forked, load, say
-from mlops_assets_tests.homes import without_waiting_for_the_disk
+from mlops_assets_tests.homes import prepare, without_waiting_for_the_disk
 
 ROUNDS, SECONDS = 4, 120
 PROCESSES = multiprocessing.get_context("fork")
@@ -68,7 +68,7 @@ def trial(home: Path, guard: Any) -> dict[str, Any]:
     """How many runs each delivery got from two daemons."""
     os.environ[settings.HOME.name] = str(home)
     os.environ.pop(settings.DAGSTER_HOME.name, None)
-    forked(lambda: str(instance.prepare(str(home))))
+    forked(lambda: str(prepare(home)))
     (home / "landing").mkdir()
     forked(lambda: rounds(home, 1))
     together = PROCESSES.Barrier(2, timeout=SECONDS)

@@ -31,8 +31,8 @@ from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import Queued
 from dagster._daemon.sensor import execute_sensor_iteration
 from dagster._time import get_current_datetime
 
-from mlops_assets import instance, settings
-from mlops_assets_tests import toy
+from mlops_assets import settings
+from mlops_assets_tests import homes, toy
 from mlops_assets_tests.faults import shop
 from mlops_assets_tests.faults.forking import forked, load, say
 from mlops_assets_tests.homes import without_logs, without_waiting_for_the_disk
@@ -96,7 +96,7 @@ def executions(home: Path) -> dict[str, Any]:
 
 def shipped(home: Path) -> Path:
     """An instance as it is shipped, but that runs in the daemon's process and gives up starts after a minute."""
-    folder = instance.prepare(str(home))
+    folder = homes.prepare(home)
     config = folder / "dagster.yaml"
     text = config.read_text().replace("start_timeout_seconds: 600", "start_timeout_seconds: 60")
     config.write_text(text + LAUNCHER)

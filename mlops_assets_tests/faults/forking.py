@@ -21,6 +21,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from mlops_assets import sqlite_storage
+
 IMPORTED = (
     "mlops_assets_tests.faults.doubled",
     "mlops_assets_tests.faults.filling",
@@ -103,12 +105,14 @@ def _become(
 
 
 def load(libraries: Iterable[str]) -> None:
-    """Import what the children will need, and work out what SQLAlchemy's tables mean: both take longer than they do."""
+    """Import what the children will need, and work out what SQLAlchemy's tables mean and how Dagster makes the file of
+    a run: each takes longer than what they do."""
     import sqlalchemy.orm
 
     for name in libraries:
         importlib.import_module(name)
     sqlalchemy.orm.configure_mappers()
+    sqlite_storage._no_events()
     gc.collect()
     gc.freeze()
 

@@ -11,8 +11,9 @@ from dagster._core.execution.api import execute_run
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import should_retry
 
-from mlops_assets import instance, settings
+from mlops_assets import settings
 from mlops_assets_tests import toy
+from mlops_assets_tests.homes import prepare
 
 pytestmark = pytest.mark.fault(39)
 BOUND = 1
@@ -29,7 +30,7 @@ def shipped(tmp_path, monkeypatch):
         monkeypatch.setenv(name, "")
         monkeypatch.delenv(name)
     monkeypatch.setenv(settings.TRACKING_URI.name, "http://127.0.0.1:9")
-    with dg.DagsterInstance.from_config(str(instance.prepare(str(tmp_path / "home")))) as made:
+    with dg.DagsterInstance.from_config(str(prepare(tmp_path / "home"))) as made:
         yield made
 
 

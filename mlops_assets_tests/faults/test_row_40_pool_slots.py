@@ -14,9 +14,10 @@ from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.monitoring import execute_concurrency_slots_iteration
 from dagster._time import get_current_datetime
 
-from mlops_assets import instance, settings
+from mlops_assets import settings
 from mlops_assets_tests.faults.dying import QUIET
 from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.homes import prepare
 
 pytestmark = pytest.mark.fault(40)
 POOL = "the_only_accelerator"
@@ -30,7 +31,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv(settings.TRACKING_URI.name, "http://127.0.0.1:9")
     monkeypatch.setenv(settings.HOME.name, str(tmp_path))
     monkeypatch.delenv(settings.DAGSTER_HOME.name, raising=False)
-    return instance.prepare(str(tmp_path))
+    return prepare(tmp_path)
 
 
 @dg.op(pool=POOL)

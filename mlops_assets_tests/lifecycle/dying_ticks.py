@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import signal
 import sys
 import time
@@ -25,7 +24,7 @@ from dagster._core.workspace.context import WorkspaceProcessContext
 from dagster._core.workspace.load_target import InProcessWorkspaceLoadTarget
 from dagster._daemon.sensor import execute_sensor_iteration
 
-from mlops_assets import instance, settings
+from mlops_assets import settings
 from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle.champion import champion
 from mlops_assets.lifecycle.endings import REQUEST
@@ -38,7 +37,7 @@ from mlops_assets.ml.policies import OnDrift
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
 from mlops_assets_tests.faults.forking import forked
-from mlops_assets_tests.homes import prepared, without_waiting_for_the_disk
+from mlops_assets_tests.homes import prepare, without_waiting_for_the_disk
 
 SENSOR = "retrain_on_decision"
 POINTS = ("TICK_CREATED", "TICK_HELD", "RUN_IDS_RESERVED", "RUN_CREATED", "RUN_LAUNCHED")
@@ -89,8 +88,7 @@ def ticks(count: int, dying: str | None = None) -> dict[str, int]:
 def trial(folder: Path, point: str) -> dict[str, object]:
     """A tick that dies at `point`, and what a fresh daemon makes of it."""
     home = folder / point.lower()
-    shutil.copytree(prepared(), home)
-    instance.prepare(str(home))
+    prepare(home)
     decide(home)
     died = forked(lambda: ticks(1, point)) is None
     return {"point": point, "died": died, "runs": forked(lambda: ticks(LOOKS))}
