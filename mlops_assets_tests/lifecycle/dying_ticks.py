@@ -1,12 +1,11 @@
 """Dagster's own sensor loop, killed by SIGKILL inside a tick of retrain_on_decision.
 
-A program, because each trial dies: `python -m mlops_assets_tests.lifecycle.dying_ticks FOLDER` prints a line of JSON
-for each point of a tick. Processes are forked from one that has loaded what they need and opened nothing.
+A program, because each trial dies: it says a line for each point of a tick. Processes are forked from one that has
+loaded what they need and opened nothing.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import signal
@@ -36,7 +35,7 @@ from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import OnDrift
 from mlops_assets.resources.records import Records
 from mlops_assets_tests import evidence, toy
-from mlops_assets_tests.faults.forking import forked
+from mlops_assets_tests.faults.forking import forked, say
 from mlops_assets_tests.homes import prepare, without_waiting_for_the_disk
 
 SENSOR = "retrain_on_decision"
@@ -100,9 +99,4 @@ def main(folder: Path) -> None:
     for setting in (settings.DAGSTER_HOME, settings.TRACKING_URI):
         os.environ.pop(setting.name, None)
     for point in POINTS:
-        sys.stdout.write(f"{json.dumps(trial(folder, point))}\n")
-        sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        say(**trial(folder, point))

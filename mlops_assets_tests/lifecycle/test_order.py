@@ -1,7 +1,5 @@
 """What is blamed on its feed in a run is not learned from in the same run, however its steps are executed."""
 
-import os
-
 import dagster as dg
 import pytest
 
@@ -9,15 +7,15 @@ from mlops_assets.defs.resources import resources
 from mlops_assets.lifecycle import lifecycle
 from mlops_assets.ml.training import Candidate
 from mlops_assets_tests import toy
+from mlops_assets_tests.faults.forking import IMPORTED
 from mlops_assets_tests.lifecycle.stages import LIFE, validate
 
 BROKEN = "2024-04"
-HOME = "MLOPS_TEST_HOME_OF_ORDER"
+FORKED = {"forkserver": {"preload_modules": list(IMPORTED)}}
 
 
-def side_by_side() -> dg.JobDefinition:
+def side_by_side(home: str) -> dg.JobDefinition:
     """The toy's life, each step in a process of its own, two at once."""
-    home = os.environ[HOME]
     wiring = dg.Definitions(resources=resources(home, f"sqlite:///{home}/mlflow.db"), executor=dg.multiprocess_executor)
     return dg.Definitions.merge(lifecycle(toy.spec(f"{home}/landing")), wiring).resolve_job_def("toy_lifecycle")
 
@@ -42,13 +40,12 @@ def test_training_comes_after_the_drift_report_in_the_graph(shop):
     assert dg.AssetKey(["toy", "retraining_decision"]) not in before
 
 
-def test_steps_that_run_side_by_side_do_not_train_on_what_is_being_blamed(shop, monkeypatch):
-    monkeypatch.setenv(HOME, str(shop.home))
+def test_steps_that_run_side_by_side_do_not_train_on_what_is_being_blamed(shop):
     chosen = [dg.AssetKey(["toy", asset]) for asset in ("drift_report", "trained_model")]
     with dg.execute_job(
-        dg.reconstructable(side_by_side),
+        dg.build_reconstructable_job(__name__, side_by_side.__name__, (str(shop.home),)),
         shop.instance,
-        run_config={"execution": {"config": {"max_concurrent": 2}}},
+        run_config={"execution": {"config": {"max_concurrent": 2, "start_method": FORKED}}},
         tags={"dagster/partition": f"{BROKEN}-01"},
         asset_selection=chosen,
     ) as result:

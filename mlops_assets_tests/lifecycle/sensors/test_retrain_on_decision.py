@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -15,7 +13,8 @@ from mlops_assets.lifecycle.sensors.retrain_on_decision import retrain_on_decisi
 from mlops_assets.ml.evidence import Learned, Watched, gather
 from mlops_assets.ml.policies import policy
 from mlops_assets_tests import evidence, toy
-from mlops_assets_tests.lifecycle.dying_ticks import POINTS
+from mlops_assets_tests.faults.forking import told
+from mlops_assets_tests.lifecycle import dying_ticks
 
 DRIFTED = ("drifted", "drifted")
 ON_DRIFT = {"policy": "on_drift", "cooldown": 0}
@@ -409,10 +408,8 @@ def test_a_record_that_was_changed_stops_its_own_model_only(ticks):
 
 
 def test_wherever_the_daemon_is_killed_inside_a_tick_a_decision_is_trained_once(tmp_path):
-    program = [sys.executable, "-m", "mlops_assets_tests.lifecycle.dying_ticks", str(tmp_path)]
-    finished = subprocess.run(program, capture_output=True, text=True, timeout=300, check=False)
-    trials = [json.loads(line) for line in finished.stdout.splitlines()]
-    assert [trial["point"] for trial in trials] == [*POINTS], finished.stderr
+    trials = told(dying_ticks.main, tmp_path)
+    assert [trial["point"] for trial in trials] == [*dying_ticks.POINTS]
     for trial in trials:
         assert trial["died"], trial
         assert list(trial["runs"].values()) == [1], trial
