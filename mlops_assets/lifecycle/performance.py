@@ -39,6 +39,7 @@ from mlops_assets.ml.performance import (
     worse_than_registered,
 )
 from mlops_assets.ml.spec import ModelSpec, digest_of
+from mlops_assets.ml.threads import limited
 from mlops_assets.ml.training import PARALLEL_ROWS, Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
@@ -176,9 +177,7 @@ class Scoring:
 
 def _answers(spec: ModelSpec, pipeline: Any, rows: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
     """What a pipeline says of rows: few of them on one thread, as threads wait for each other."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
+    with limited(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
         return answers(spec.task, pipeline, rows, inputs)
 
 

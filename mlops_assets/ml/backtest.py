@@ -47,6 +47,7 @@ from mlops_assets.ml.performance import (
 from mlops_assets.ml.registration import decide, refusal
 from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
 from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
+from mlops_assets.ml.threads import limited
 from mlops_assets.ml.training import (
     Candidate,
     Choice,
@@ -423,10 +424,8 @@ def replay(
     history: History, spec: ModelSpec, policy: Policy, label: str | None = None, life: type[Life] = Life
 ) -> Replay:
     """The history lived through under `policy` and the rule that `spec` declares."""
-    from threadpoolctl import threadpool_limits
-
     lived = life(history, spec, policy)
-    with threadpool_limits(1, "openmp"):
+    with limited(1, "openmp"):
         steps = [lived.live(part) for part in oldest_first(part for part in history.parts if part.rows_out)]
     metric = spec.evaluation.metric
     return Replay(

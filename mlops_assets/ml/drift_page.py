@@ -6,8 +6,10 @@ given here is plain numbers and inert text, and what it is not given is named wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
+from threading import Lock
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,7 @@ DRAWABLE = 1e150
 PART = 1 << 16
 METHODS = {"psi": "psi", "js": "jensenshannon"}
 SCRIPTS = f"{NO_SCRIPTS}; script-src 'unsafe-inline'; img-src data: blob:; font-src data:"
+DRAWING = Lock()
 FRAME = "border:0;width:100%;height:90vh;background:#fff"
 
 
@@ -148,7 +151,21 @@ def _evidently(effects: Sequence[ColumnEffect], before: pd.DataFrame, now: pd.Da
         for effect in effects
     ]
     sides = [Dataset.from_pandas(side, data_definition=definition) for side in (now, before)]
-    return Report(pictures, include_tests=False).run(*sides).get_html_str(as_iframe=False)
+    with _no_template():
+        return Report(pictures, include_tests=False).run(*sides).get_html_str(as_iframe=False)
+
+
+@contextmanager
+def _no_template() -> Iterator[None]:
+    """Figures made inside are drawn on white, without the 7 KB of colours that plotly copies into each and checks."""
+    from plotly.io import templates
+
+    with DRAWING:
+        usual, templates.default = templates.default, None
+        try:
+            yield
+        finally:
+            templates.default = usual
 
 
 def _table(effects: Sequence[ColumnEffect]) -> Html:

@@ -15,6 +15,7 @@ from pydantic import ConfigDict
 from mlops_assets.ml.holdout import answers
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.spec import Value
+from mlops_assets.ml.threads import libraries, limited
 
 ROWS = 64
 TOLERANCE = 1e-6
@@ -46,9 +47,7 @@ def golden_rows(rows: pd.DataFrame, inputs: Sequence[str], personal: Collection[
 
 def said(task: Task, pipeline: Any, rows: pd.DataFrame, inputs: Sequence[str]) -> Answers:
     """What a fitted pipeline says of rows, on one thread: how work is shared out moves the last bits."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
+    with limited(1):
         found = answers(task, pipeline, rows, inputs)
     return tuple(tuple(row) for row in found.reshape(len(rows), -1).tolist())
 
@@ -86,9 +85,7 @@ def changes(golden: Golden, made_in: Mapping[str, str]) -> str:
 
 def surroundings(packages: Collection[str], lock: str) -> dict[str, str]:
     """What may move the last bits of an answer here: Python, packages, lock, and for which processor they compute."""
-    from threadpoolctl import threadpool_info
-
-    kernels = {str(each.get("architecture")) for each in threadpool_info() if each["user_api"] == "blas"}
+    kernels = {str(each.get("architecture")) for each in libraries() if each["user_api"] == "blas"}
     return {
         "python": platform.python_version(),
         "machine": platform.machine(),

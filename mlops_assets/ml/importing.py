@@ -7,6 +7,7 @@ import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import import_module
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.util import resolve_name
@@ -72,12 +73,12 @@ def import_what_stores_models() -> None:
 
 
 class _PackagesOnDemand:
-    """Finds the packages ON_DEMAND as Python does, and has them loaded by `_OnDemand`."""
+    """Finds what is loaded otherwise as Python does: the packages ON_DEMAND and the modules that have LOADERS."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         """The package's spec; None for every other module, which Python then finds itself."""
-        loader = _OnDemand if name in ON_DEMAND else _LookingOnce if name == _LookingOnce.MODULE else None
+        loader = _OnDemand if name in ON_DEMAND else LOADERS.get(name)
         spec = PathFinder.find_spec(name, path, target) if loader else None
         if loader and spec and isinstance(spec.loader, SourceFileLoader):
             spec.loader = loader(spec.loader.name, spec.loader.path)
@@ -86,8 +87,6 @@ class _PackagesOnDemand:
 
 class _LookingOnce(SourceFileLoader):
     """Loads skops' module of helpers, and has it look for universal functions in all modules at once."""
-
-    MODULE = "skops.io._utils"
 
     def exec_module(self, module: ModuleType) -> None:
         """Put what was found at once before skops' own search, which goes through all modules for each function."""
@@ -111,6 +110,19 @@ def _homes_of_functions() -> dict[int, tuple[Any, str]]:
             if type(value) is ufunc and value.__name__ == name and getattr(value, "__module__", None) is None:
                 homes.setdefault(id(value), (value, home))
     return homes
+
+
+class _ReadingOnce(SourceFileLoader):
+    """Loads plotly's module of figures, and has it take the name of a property apart once: it does at every use."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let the function that takes names apart remember what it said."""
+        super().exec_module(module)
+        if read := vars(module).get("_str_to_dict_path_full"):
+            vars(module)["_str_to_dict_path_full"] = lru_cache(1024)(read)
+
+
+LOADERS: dict[str, type[SourceFileLoader]] = {"plotly.basedatatypes": _ReadingOnce, "skops.io._utils": _LookingOnce}
 
 
 class _OnDemand(SourceFileLoader):

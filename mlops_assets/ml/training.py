@@ -31,6 +31,7 @@ from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.resource_card import ResourceCard
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec, Value
+from mlops_assets.ml.threads import libraries, limited
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
 
@@ -210,8 +211,6 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     Everything is measured on the pipeline as it reads back from its artifact. Raises TrainingError or LeakError where
     there is nothing to learn.
     """
-    from threadpoolctl import threadpool_limits
-
     inputs, whole = needed_inputs(spec, inputs), len(rows)
     rows = _labelled(rows, spec)
     refuse_leaks(rows, spec, inputs)
@@ -221,7 +220,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     served = load_model(content, sha256, trusted_types(spec.model_dump(mode="json")))
     shown = [name for name in inputs if name not in personal]
     golden = golden_rows(rows, inputs, personal, spec.seed)
-    with threadpool_limits(1, "openmp"):
+    with limited(1, "openmp"):
         predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
         importance = _importance(served, rows, target, spec, inputs)
     return Fitted(
@@ -346,18 +345,14 @@ _packages_by_module = cache(importlib.metadata.packages_distributions)
 
 def threads() -> int:
     """How many threads the libraries that compute may use in this process."""
-    from threadpoolctl import threadpool_info
-
-    return max((each["num_threads"] for each in threadpool_info()), default=1)
+    return max((each["num_threads"] for each in libraries()), default=1)
 
 
 def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
     """The fitted pipeline. On few rows one thread: threads that wait for each other cost ten times the work itself."""
-    from threadpoolctl import threadpool_limits
-
     from mlops_assets.ml.features import pipeline
 
-    with threadpool_limits(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
+    with limited(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
         try:
             return pipeline(spec).fit(rows, target)
         except (ValueError, ImportError) as error:
@@ -376,8 +371,6 @@ def _without_values(rows: pd.DataFrame) -> str:
 
 def _tried(parts: Split, spec: ModelSpec, inputs: Sequence[str], read: Reader) -> float:
     """The loss on the newest partition of fitting, learned from those before it; infinite where it cannot be told."""
-    from threadpoolctl import threadpool_limits
-
     *before, newest = parts.fitted
     if not before:
         return math.inf
@@ -387,7 +380,7 @@ def _tried(parts: Split, spec: ModelSpec, inputs: Sequence[str], read: Reader) -
         judged = HoldOut.of(spec, read([newest]), {newest.partition: newest.rows_out})
         classes = () if spec.task == "regression" else tuple(model.classes_.tolist())
         trial = Trial.of(spec, judged, classes)
-        with threadpool_limits(1, "openmp"):
+        with limited(1, "openmp"):
             predicted = aligned(answers(spec.task, model, judged.frame, inputs), classes, trial.classes)
         found = metrics.values(spec.task, trial.actual, predicted)
     except (TrainingError, EvaluationError, metrics.UnusablePredictionsError):

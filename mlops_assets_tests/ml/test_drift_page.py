@@ -131,6 +131,14 @@ def test_the_page_loads_nothing_and_frames_what_evidently_made():
     assert frame_attributes["sandbox"] == "allow-scripts"
 
 
+def test_pictures_are_drawn_on_white_and_plotly_keeps_its_own_colours_for_others():
+    import plotly.io
+
+    frame = pd.DataFrame({"x": np.arange(ROWS, dtype=float)})
+    assert '"layout": {"xaxis"' in unescape(page(frame, frame))
+    assert plotly.io.templates.default == "plotly"
+
+
 @settings(max_examples=15)
 @given(text=st.text(st.characters(exclude_categories=["Cs", "Cc", "Cn"])), before=st.integers(0, 9))
 def test_what_is_framed_is_what_a_browser_reads_in_a_byte_a_character(text, before):

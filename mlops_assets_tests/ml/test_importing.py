@@ -151,6 +151,13 @@ def test_what_nothing_here_asks_for_is_not_imported(processes):
     assert set(UNUSED) & set(on_demand["modules"]) == set()
 
 
+def test_plotly_takes_the_name_of_a_property_apart_once(processes):
+    ordinary, on_demand = processes
+    known, read, different = on_demand["read"]
+    assert known > read == different
+    assert ordinary["read"] == []
+
+
 @pytest.mark.parametrize("package", sorted(importing.ON_DEMAND))
 def test_every_name_of_a_listed_package_is_still_found_and_is_the_same_thing(processes, package):
     ordinary, on_demand = (process["names"][package] for process in processes)
