@@ -33,6 +33,7 @@ CANDIDATE, RECORD, REIGN, PREVIOUS = "mlops.candidate", "mlops.record", "mlops.r
 REPRODUCED = "mlops.reproduced"
 SEAL = "mlops.seal"
 LOGGED, MODEL_VERSIONS = "models:/", "mlflow.modelVersions"
+NOT_THERE = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST")  # what MLflow says of an alias, and of a model
 PATIENCE_SECONDS = 120
 
 
@@ -132,12 +133,12 @@ class Registry(dg.ConfigurableResource):
 
     def holder(self, model: str) -> int | None:
         """The number on which the alias champion is, whoever put it there."""
-        return self._aliases(model).get(CHAMPION)
+        return self._number(model, CHAMPION)
 
     def champion(self, model: str) -> Version | None:
         """The version that serves, None while there is none."""
-        number = self.holder(model)
-        return None if number is None else self.version(model, number)
+        found = self._holding(model, CHAMPION)
+        return None if found is None else _read(found)
 
     def versions(self, model: str) -> tuple[Version, ...]:
         """Every version of a model, in ascending order."""
@@ -216,17 +217,21 @@ class Registry(dg.ConfigurableResource):
         with FileLock(lock, timeout=PATIENCE_SECONDS):
             yield
 
-    def _aliases(self, model: str) -> dict[str, int]:
+    def _holding(self, model: str, alias: str) -> ModelVersion | None:
+        """The version that has an alias, None where none has: a third of the work of asking for all aliases."""
         from mlflow import MlflowException
 
-        with self._mlflow(f"give the aliases of {model}") as client:
+        with self._mlflow(f"say which version of {model} is {alias}") as client:
             try:
-                found = client.get_registered_model(model).aliases
+                return client.get_model_version_by_alias(model, alias)
             except MlflowException as error:
-                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                if error.error_code not in NOT_THERE:
                     raise
-                found = {}
-        return {alias: int(number) for alias, number in found.items()}
+        return None
+
+    def _number(self, model: str, alias: str) -> int | None:
+        found = self._holding(model, alias)
+        return None if found is None else int(found.version)
 
     def _ensure_model(self, model: str) -> None:
         from mlflow import MlflowException
@@ -283,11 +288,11 @@ class Registry(dg.ConfigurableResource):
             client.set_model_version_tag(version.model, str(version.number), name, value)
 
     def _set_alias(self, model: str, alias: str, number: int) -> None:
-        if self._aliases(model).get(alias) == number:
+        if self._number(model, alias) == number:
             return
         with self._mlflow(f"make {model} v{number} {alias}") as client:
             client.set_registered_model_alias(model, alias, str(number))
-        if (found := self._aliases(model).get(alias)) != number:
+        if (found := self._number(model, alias)) != number:
             raise RegistryConflictError(f"{model}: alias {alias} was set to v{number} and is v{found}.")
 
 

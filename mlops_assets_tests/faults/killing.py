@@ -37,6 +37,7 @@ from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import QuarantinedPartition, ValidatedPartition
 from mlops_assets.resources.blobs import CorruptBytesError
 from mlops_assets.resources.records import UNPARTITIONED, Records
+from mlops_assets.resources.registry import CHALLENGER, CHAMPION
 from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.forking import forked, load, say
@@ -234,7 +235,7 @@ class Life:
             "candidate": candidate and candidate.model_sha256,
             "candidate_predicts": candidate and self._predicted(candidate),
             "versions": [version.candidate for version in registry.versions("toy")],
-            "aliases": registry._aliases("toy"),
+            "aliases": {alias: registry._number("toy", alias) for alias in (CHAMPION, CHALLENGER)},
             "ledger": [[link.entry.kind, link.entry.version] for link in ledger.links("toy")],
             "ledger_broken": ledger.verify(),
             "champion_predicts": champion and self._predicted(registry.candidate(champion)),

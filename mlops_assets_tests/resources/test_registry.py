@@ -69,6 +69,12 @@ def test_a_model_without_versions_has_no_champion_and_no_reference(registry):
     assert registry.reference_for("toy", "2024-01-01") is None
 
 
+def test_a_registered_version_is_no_champion(registry):
+    registry.register(numbered(1))
+    assert registry.champion("toy") is None
+    assert registry.holder("toy") is None
+
+
 def test_a_crowned_version_is_champion_and_says_whom_it_followed(registry):
     for number in (1, 2):
         registry.crown("toy", registry.register(numbered(number)).number, number - 1 or None)
@@ -150,5 +156,5 @@ def test_the_history_is_kept_in_tags_that_a_person_can_read(registry):
 
 def test_a_server_that_does_not_answer_is_said_to_be_away_within_seconds(tmp_path):
     registry = Registry(root=str(tmp_path), tracking_uri="http://127.0.0.1:9")
-    with pytest.raises(TrackingUnavailableError, match=r"MLflow at http://127.0.0.1:9 did not give the aliases of toy"):
+    with pytest.raises(TrackingUnavailableError, match=r"MLflow at http://127.0.0.1:9 did not say which version of"):
         registry.champion("toy")
