@@ -12,7 +12,7 @@ from mlops_assets_tests.ml.networks import needs_torch
 
 pytestmark = needs_torch
 
-LEARNED_BY = ("torch._dynamo", "mlflow", "skops.io", "pandera.pandas", "deltalake", "sklearn.ensemble")
+LEARNED_BY = ("torch._dynamo", "mlops_assets.code_server_imports")
 
 
 @pytest.fixture

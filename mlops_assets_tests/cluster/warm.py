@@ -22,6 +22,8 @@ from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from mlops_assets.ml.importing import for_good
+
 IGNORED = (signal.SIGINT, signal.SIGTERM)  # its other end is told as well, and then closes the socket
 PR_SET_PDEATHSIG = 1
 COMMANDS = ("dagster", "dagster-daemon", "mlops-assets")
@@ -122,11 +124,11 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    for module in sys.argv[2:]:
-        importlib.import_module(module)
+    with for_good():
+        for module in sys.argv[2:]:
+            importlib.import_module(module)
     commands = {each.name: each for each in entry_points(group="console_scripts") if each.name in COMMANDS}
-    gc.collect()
-    gc.freeze()
+    gc.set_threshold(50_000)
     _say(control, imported=len(sys.modules))
     request = serve(control)
     if request is not None:

@@ -4,7 +4,6 @@ from datetime import UTC, datetime
 
 import dagster as dg
 import pytest
-from dagster_webserver.app import create_app_from_workspace_process_context
 
 from mlops_assets import settings
 from mlops_assets.ml.ledger import champion
@@ -46,6 +45,8 @@ def office(tmp_path_factory):
 @pytest.fixture(scope="module")
 def sites(office, tmp_path_factory):
     """Dagster's own web server, and ours behind a proxy."""
+    from dagster_webserver.app import create_app_from_workspace_process_context
+
     folder = tmp_path_factory.mktemp("instance")
     file = folder / "toys.py"
     landing = str(office.home / "landing")
