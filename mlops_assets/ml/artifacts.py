@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 from collections.abc import Collection, Mapping
+from copy import deepcopy
+from functools import lru_cache
 from importlib import import_module
 from inspect import isabstract
 from typing import Any
@@ -39,6 +41,7 @@ TRUSTED_OF = {
 }
 NO_ESTIMATORS = frozenset({"conftest", "estimator_checks", "externals", "setup", "tests"})
 IMMUTABLE = {"FunctionNode", "JsonNode", "SliceNode", "TupleNode", "TypeNode"}
+KEPT_BYTES = 1 << 24
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -87,7 +90,7 @@ def dump_model(pipeline: Any) -> bytes:
 
 
 def load_model(content: bytes, sha256: str, trusted: Collection[str]) -> Any:
-    """The pipeline in a skops file whose SHA-256 is known, when it holds nothing beyond `trusted`.
+    """The pipeline in a skops file whose SHA-256 is known, when it holds nothing beyond `trusted`; the caller's own.
 
     Raises UnsafeModelError before anything in other bytes, of another format or with other types is built or run.
     """
@@ -99,6 +102,12 @@ def load_model(content: bytes, sha256: str, trusted: Collection[str]) -> Any:
         )
     if not content.startswith(b"PK\x03\x04"):
         raise UnsafeModelError("This is no skops file. Pickles and other formats that can run code are never loaded.")
+    if len(content) > KEPT_BYTES:
+        return _read(content, tuple(trusted))
+    return deepcopy(_read_lately(content, tuple(trusted)))
+
+
+def _read(content: bytes, trusted: tuple[str, ...]) -> Any:
     import_what_stores_models()
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
@@ -110,6 +119,10 @@ def load_model(content: bytes, sha256: str, trusted: Collection[str]) -> Any:
             f"The artifact holds types that are not trusted: {error}. If the model needs them, add them to TRUSTED in "
             "mlops_assets/ml/artifacts.py after reading what they do when they are loaded."
         ) from error
+
+
+_read_lately = lru_cache(maxsize=2)(_read)
+"""What was read is kept for the next who loads the same bytes: a run loads candidate and champion four times each."""
 
 
 def estimators_in(content: bytes) -> list[str]:

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from mlops_assets.ml import artifacts
 from mlops_assets.ml.artifacts import (
     TRUSTED,
     UnsafeModelError,
@@ -196,6 +197,37 @@ def test_other_bytes_than_those_stored_are_refused_before_they_are_opened():
     changed = content[:-1] + bytes([content[-1] ^ 1])
     with pytest.raises(UnsafeModelError, match=f"SHA-256 {digest(changed)}, expected {digest(content)}"):
         load_model(changed, digest(content), trusted(spec))
+
+
+def test_whoever_loads_a_model_has_one_of_his_own():
+    spec = declaration(estimator={"path": "sklearn.linear_model.Ridge"})
+    content = dump_model(fitted(spec))
+    one = load_model(content, digest(content), trusted(spec))
+    given = rows(20).drop(columns="sales")
+    said = one.predict(given)
+    one[-1].coef_[:] = 0.0
+    other = load_model(content, digest(content), trusted(spec))
+    assert (one.predict(given) != said).any()
+    assert (other.predict(given) == said).all()
+
+
+def test_a_model_that_was_loaded_before_is_refused_to_whom_trusts_less():
+    spec = declaration(estimator={"path": "sklearn.linear_model.Ridge"})
+    content = dump_model(fitted(spec))
+    load_model(content, digest(content), trusted(spec))
+    with pytest.raises(UnsafeModelError, match=r"test_features\.ratio"):
+        load_model(content, digest(content), trusted(declaration(features=[])))
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(artifacts.KEPT_BYTES, 1), (0, 0)])
+def test_a_small_model_is_read_once_for_two_and_a_large_one_each_time(limit, kept, monkeypatch):
+    monkeypatch.setattr(artifacts, "KEPT_BYTES", limit)
+    spec = declaration(estimator={"path": "sklearn.linear_model.Ridge", "params": {"alpha": 3.0}})
+    content = dump_model(fitted(spec))
+    before = artifacts._read_lately.cache_info().hits
+    for _ in range(2):
+        load_model(content, digest(content), trusted(spec))
+    assert artifacts._read_lately.cache_info().hits - before == kept
 
 
 def test_a_pickle_is_refused_by_its_format():
