@@ -25,6 +25,7 @@ from mlops_assets.ml.holdout import EvaluationError, HoldOut, answers
 from mlops_assets.ml.labels import LabelledPartition, content_of
 from mlops_assets.ml.metrics import UnusablePredictionsError
 from mlops_assets.ml.spec import BehaviourGate, FairnessGate, ModelSpec
+from mlops_assets.ml.threads import for_rows
 from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.trying import Stopwatch, tried
 from mlops_assets.ml.validation import ValidatedPartition
@@ -133,8 +134,9 @@ def _judge(
     learned = [parts[partition] for partition in manifest.fitted_partitions]
     history = rows_with_target(spec, tables, learned, labels, [spec.time.name])
     pipeline = tracking.load(candidate)
-    predicted = answers(spec.task, pipeline, holdout.frame, candidate.inputs)
-    champion = _champion(spec, candidate, holdout, registry, tracking)
+    with for_rows(len(holdout.frame)):
+        predicted = answers(spec.task, pipeline, holdout.frame, candidate.inputs)
+        champion = _champion(spec, candidate, holdout, registry, tracking)
     found = tried(spec, candidate, pipeline, holdout, lambda: len(tracking.artifact(candidate)), stopwatch)
     report = evaluate(spec, candidate, holdout, predicted, history, champion, _personal(spec), found)
     return Judged(report, holdout, predicted)

@@ -1,12 +1,11 @@
 """`predictions`, what the champion of the moment said of every row, and `performance_report`, how right it was."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 import dagster as dg
-import numpy as np
 import pandas as pd
 
 from mlops_assets.lifecycle import common, pictures
@@ -39,8 +38,8 @@ from mlops_assets.ml.performance import (
     worse_than_registered,
 )
 from mlops_assets.ml.spec import ModelSpec, digest_of
-from mlops_assets.ml.threads import limited
-from mlops_assets.ml.training import PARALLEL_ROWS, Candidate
+from mlops_assets.ml.threads import for_rows
+from mlops_assets.ml.training import Candidate
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.resources.blobs import Blobs, CorruptBytesError
 from mlops_assets.resources.records import Records
@@ -145,7 +144,8 @@ class Scoring:
         if version.number not in self.pipelines:
             self.pipelines[version.number] = self.tracking.load(candidate)
         rows = self._rows(part, version, candidate)
-        said = _answers(spec, self.pipelines[version.number], rows, candidate.inputs)
+        with for_rows(len(rows)):
+            said = answers(spec.task, self.pipelines[version.number], rows, candidate.inputs)
         table = as_table(spec, said, candidate.classes, version.number, candidate.model_sha256)
         commit = self.tables.write(spec.name, PREDICTIONS, part.partition, table)
         before = self.records.get(PredictedPartition, spec.name, PREDICTIONS, part.partition)
@@ -173,12 +173,6 @@ class Scoring:
         if missing := [name for name in candidate.inputs if name not in self.columns]:
             raise EvaluationError(f"v{version.number} needs columns that the rows do not have: {', '.join(missing)}.")
         return self.tables.read(self.spec.name, VALIDATED, part.files, candidate.inputs)
-
-
-def _answers(spec: ModelSpec, pipeline: Any, rows: pd.DataFrame, inputs: Sequence[str]) -> np.ndarray:
-    """What a pipeline says of rows: few of them on one thread, as threads wait for each other."""
-    with limited(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
-        return answers(spec.task, pipeline, rows, inputs)
 
 
 def _replaced(before: PredictedPartition | None, version: int) -> int | None:

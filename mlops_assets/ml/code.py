@@ -45,11 +45,14 @@ def code_path(digest: str) -> str:
 
 
 def archive(files: Mapping[str, Path]) -> bytes:
-    """The files under the names given, as a zip that `digest_of_archive` proves to be the files of a digest."""
+    """The files under the names given, as a zip that `digest_of_archive` proves to be the files of a digest.
+
+    To press them harder takes twice the time and saves a twentieth of the bytes.
+    """
     target = io.BytesIO()
     with ZipFile(target, "w", ZIP_DEFLATED) as packed:
         for name, path in sorted(files.items()):
-            packed.writestr(ZipInfo(name), path.read_bytes(), ZIP_DEFLATED)
+            packed.writestr(ZipInfo(name), path.read_bytes(), ZIP_DEFLATED, compresslevel=3)
     return target.getvalue()
 
 

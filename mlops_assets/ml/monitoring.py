@@ -15,6 +15,7 @@ from mlops_assets.ml.causes import Cause
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.profiles import ColumnProfile, Method, Profile, Shift, effect_sizes, profile
 from mlops_assets.ml.spec import Drift, ModelSpec, Value
+from mlops_assets.ml.threads import for_rows
 
 Verdict = Literal["stable", "watch", "drifted"]
 PREDICTION = "(prediction)"
@@ -115,9 +116,10 @@ def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:
 
     That is the value in regression, the probability of the last class where there are two, and the class otherwise.
     """
-    if task == "binary":
-        return pd.Series(np.asarray(pipeline.predict_proba(inputs))[:, -1])
-    answers = np.asarray(pipeline.predict(inputs))
+    with for_rows(len(inputs)):
+        if task == "binary":
+            return pd.Series(np.asarray(pipeline.predict_proba(inputs))[:, -1])
+        answers = np.asarray(pipeline.predict(inputs))
     return pd.Series(answers if task == "regression" else pd.Categorical(answers))
 
 

@@ -7,6 +7,13 @@ from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any, Literal
 
+PARALLEL_ROWS = 100_000
+
+
+def for_rows(count: int) -> AbstractContextManager[Any]:
+    """One thread of OpenMP inside where rows are few: threads that wait for each other cost ten times the work."""
+    return limited(1 if count < PARALLEL_ROWS else None, "openmp")
+
 
 def limited(count: int | None, kind: Literal["blas", "openmp"] | None = None) -> AbstractContextManager[Any]:
     """At most `count` threads inside, of the libraries of one kind or of all; None limits nothing."""

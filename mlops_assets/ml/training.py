@@ -31,13 +31,12 @@ from mlops_assets.ml.profiles import Profile
 from mlops_assets.ml.resource_card import ResourceCard
 from mlops_assets.ml.sources import several
 from mlops_assets.ml.spec import ModelSpec, Value
-from mlops_assets.ml.threads import libraries, limited
+from mlops_assets.ml.threads import for_rows, libraries
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
 
 IMPORTANCE_ROWS = 2_000
 PREDICTION_ROWS = 50_000
-PARALLEL_ROWS = 100_000
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
 OURS = ("sklearn", "mlops_assets")
 PACKAGE = Path(__file__).parents[1]
@@ -220,8 +219,8 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     served = load_model(content, sha256, trusted_types(spec.model_dump(mode="json")))
     shown = [name for name in inputs if name not in personal]
     golden = golden_rows(rows, inputs, personal, spec.seed)
-    with limited(1, "openmp"):
-        predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
+    predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
+    with for_rows(IMPORTANCE_ROWS):
         importance = _importance(served, rows, target, spec, inputs)
     return Fitted(
         content=content,
@@ -349,10 +348,10 @@ def threads() -> int:
 
 
 def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
-    """The fitted pipeline. On few rows one thread: threads that wait for each other cost ten times the work itself."""
+    """The fitted pipeline."""
     from mlops_assets.ml.features import pipeline
 
-    with limited(1 if len(rows) < PARALLEL_ROWS else None, "openmp"):
+    with for_rows(len(rows)):
         try:
             return pipeline(spec).fit(rows, target)
         except (ValueError, ImportError) as error:
@@ -380,7 +379,7 @@ def _tried(parts: Split, spec: ModelSpec, inputs: Sequence[str], read: Reader) -
         judged = HoldOut.of(spec, read([newest]), {newest.partition: newest.rows_out})
         classes = () if spec.task == "regression" else tuple(model.classes_.tolist())
         trial = Trial.of(spec, judged, classes)
-        with limited(1, "openmp"):
+        with for_rows(len(judged.frame)):
             predicted = aligned(answers(spec.task, model, judged.frame, inputs), classes, trial.classes)
         found = metrics.values(spec.task, trial.actual, predicted)
     except (TrainingError, EvaluationError, metrics.UnusablePredictionsError):

@@ -221,7 +221,7 @@ class Registry(dg.ConfigurableResource):
         """The version that has an alias, None where none has: a third of the work of asking for all aliases."""
         from mlflow import MlflowException
 
-        with self._mlflow(f"say which version of {model} is {alias}") as client:
+        with self._mlflow(f"give the version of {model} that is {alias}") as client:
             try:
                 return client.get_model_version_by_alias(model, alias)
             except MlflowException as error:

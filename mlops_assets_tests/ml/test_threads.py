@@ -6,7 +6,7 @@ from pathlib import Path
 
 import sklearn.ensemble  # noqa: F401
 
-from mlops_assets.ml.threads import libraries, limited
+from mlops_assets.ml.threads import PARALLEL_ROWS, for_rows, libraries, limited
 
 LATER = """
 import numpy
@@ -35,3 +35,11 @@ def test_a_library_that_is_loaded_later_is_found():
     command = [sys.executable, "-c", LATER]
     found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
     assert found.stdout.split() == ["openmp"]
+
+
+def test_few_rows_are_computed_on_one_thread_and_many_on_all():
+    with limited(2):
+        with for_rows(PARALLEL_ROWS - 1):
+            assert counts("openmp") == {1}
+        with for_rows(PARALLEL_ROWS):
+            assert counts("openmp") == {2}
