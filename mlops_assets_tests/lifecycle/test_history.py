@@ -27,9 +27,11 @@ def test_a_back_test_lives_through_what_the_lifecycle_has_done(workshop):
     shop = workshop(training={"min_partitions": 3, "window": [3, None]}, **QUICK)
     for place, month in enumerate(MONTHS):
         toy.deliver(shop.landing, month, toy.rows(month, shift=2.0 * place))
-        assert shop.run([month], WORK[:3] if place < 3 else WORK).success
-        if place >= 2:
-            assert shop.run([], TRAIN).success
+    assert shop.run(MONTHS[:3], WORK[:3]).success
+    assert shop.run([], TRAIN).success
+    for month in MONTHS[3:]:
+        assert shop.run([month], WORK).success
+        assert shop.run([], TRAIN).success
     records, tables = shop.resources["records"], shop.resources["tables"]
     history = stored(shop.spec, records, tables)
     lived = replay(history, shop.spec, POLICIES["always"])

@@ -1,5 +1,9 @@
 """The drill and the job that goes back, on three real champions: what is harmed is named, and nothing moves."""
 
+from __future__ import annotations
+
+from dataclasses import dataclass
+
 import dagster as dg
 import pytest
 
@@ -108,14 +112,36 @@ def look(shop, cursor):
     return sensor.evaluate_tick(context).cursor
 
 
-def test_a_drill_is_green_where_every_champion_answers_its_golden_rows_with_the_same_bits(shop):
-    result = drill(shop)
-    assert result.success
-    assert checks(result)[CHECK].passed
-    assert metadata(result, DRILL)["summary"] == "toy can go back to v2, v1 today."
-    record = shop.resources["records"].get(RollbackDrill, "toy", DRILL)
-    assert [each.version for each in record.proofs] == [3, 2, 1]
-    assert {each.said for each in record.proofs} == {
+@dataclass(frozen=True)
+class Drilled:
+    """A drill, what it left on record, and the sentences of the alerts that were open afterwards."""
+
+    result: dg.ExecuteInProcessResult
+    record: RollbackDrill
+    alerts: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def drills(prepared):
+    """A drill while an artifact was changed, and the next, when it was as before."""
+    artifact, cursor, found = folder(prepared, 2) / "model.skops", None, []
+    sound = artifact.read_bytes()
+    for content in (sound[:-1] + b"x", sound):
+        artifact.write_bytes(content)
+        result = drill(prepared)
+        cursor = look(prepared, cursor)
+        alerts = {each.alert.name: each.alert.sentence for each in prepared.resources["alerts"].open()}
+        found.append(Drilled(result, prepared.resources["records"].get(RollbackDrill, "toy", DRILL), alerts))
+    return found
+
+
+def test_a_drill_is_green_where_every_champion_answers_its_golden_rows_with_the_same_bits(drills):
+    _, green = drills
+    assert green.result.success
+    assert checks(green.result)[CHECK].passed
+    assert metadata(green.result, DRILL)["summary"] == "toy can go back to v2, v1 today."
+    assert [each.version for each in green.record.proofs] == [3, 2, 1]
+    assert {each.said for each in green.record.proofs} == {
         "It answers its 64 golden rows with the same bits as when it was made."
     }
 
@@ -132,26 +158,23 @@ def test_a_drill_without_a_champion_is_no_success(workshop):
     assert "toy has no champion yet" in failure(result)
 
 
-def test_a_changed_artifact_fails_the_check_names_the_file_and_is_an_alert_until_a_drill_passes(shop):
-    artifact = folder(shop, 2) / "model.skops"
-    sound = artifact.read_bytes()
-    artifact.write_bytes(sound[:-1] + b"x")
-    result = drill(shop)
-    assert result.success
-    check = checks(result)[CHECK]
+def test_a_changed_artifact_fails_the_check_names_the_file_and_is_an_alert_until_a_drill_passes(drills):
+    harmed, green = drills
+    assert harmed.result.success
+    check = checks(harmed.result)[CHECK]
     assert not check.passed
     assert check.description.startswith("v2: models:/m-")
     assert "model.skops has SHA-256" in check.description
-    assert metadata(result, DRILL)["summary"] == "toy can go back to v1 today. Unfit to serve: v2."
+    assert metadata(harmed.result, DRILL)["summary"] == "toy can go back to v1 today. Unfit to serve: v2."
     told = name_of("failed_check", "toy", f"{DRILL} {CHECK}")
-    cursor = look(shop, None)
-    [alert] = [each.alert for each in shop.resources["alerts"].open() if each.alert.name == told]
-    assert "toy/rollback_drill fails the check can_go_back: v2: models:/m-" in alert.sentence
-    artifact.write_bytes(sound)
+    assert "toy/rollback_drill fails the check can_go_back: v2: models:/m-" in harmed.alerts[told]
+    assert told not in green.alerts
+
+
+def test_as_many_champions_are_drilled_as_are_declared(shop):
+    (folder(shop, 3) / "model.skops").unlink()
     rows = metadata(drill(shop, rollback={"champions": 1}), DRILL)["champions"].records
     assert [row.data["version"] for row in rows] == ["v3"]
-    look(shop, cursor)
-    assert told not in shop.resources["alerts"].open_names()
 
 
 def test_golden_rows_that_were_changed_or_lost_are_found(shop):
