@@ -9,7 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import Distribution, distributions, requires
+from importlib.metadata import Distribution, PackageMetadata, distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -183,7 +183,8 @@ def audit(
 ) -> Audit:
     """Hold a lock against what was declared, what is installed here, and what is known of its versions."""
     locked = pins(lock)
-    here = {canonicalize_name(each.metadata["Name"]): each for each in installed or distributions()}
+    told_here = (each.metadata for each in installed or distributions())  # read anew whenever it is asked for
+    here = {canonicalize_name(metadata["Name"]): metadata for metadata in told_here}
     faults = [pin.fault for pin in locked if pin.fault]
     faults += near((pin.name for pin in locked), (Requirement(each).name for each in declared))
     for pin in locked:
@@ -206,11 +207,12 @@ def declared_here() -> list[str]:
     return requires("mlops-assets") or []
 
 
-def _of_installed(pin: Pin, found: Distribution | None) -> Iterator[str]:
+def _of_installed(pin: Pin, found: PackageMetadata | None) -> Iterator[str]:
     if found is None:
         return
-    if pin.version is not None and pin.version not in (found.version, found.version.partition("+")[0]):
-        yield f"{pin.name} is locked as {pin.version}, and {found.version} is installed."
-    fields = {name: str(found.metadata[name]) for name in ("License-Expression", "License") if name in found.metadata}
-    if (fault := unlicensed(pin.name, fields, found.metadata.get_all("Classifier") or ())) is not None:
+    version = found["Version"]
+    if pin.version is not None and pin.version not in (version, version.partition("+")[0]):
+        yield f"{pin.name} is locked as {pin.version}, and {version} is installed."
+    fields = {name: str(found[name]) for name in ("License-Expression", "License") if name in found}
+    if (fault := unlicensed(pin.name, fields, found.get_all("Classifier") or ())) is not None:
         yield fault
