@@ -8,7 +8,13 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from mlops_assets_tests.homes import FOLDER, instance_at, without_state_of_components, without_waiting_for_the_disk
+from mlops_assets_tests.homes import (
+    FOLDER,
+    instance_at,
+    without_reading_migrations_again,
+    without_state_of_components,
+    without_waiting_for_the_disk,
+)
 from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
@@ -21,6 +27,7 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 without_waiting_for_the_disk()
+without_reading_migrations_again()
 without_state_of_components()
 
 DATA = Path(os.environ.get("MLOPS_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

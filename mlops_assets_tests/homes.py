@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from dagster._core.storage.defs_state import base
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
@@ -47,6 +49,20 @@ def without_state_of_components() -> None:
     base.set_defs_state_storage = lambda _: nullcontext()
 
 
+def without_reading_migrations_again() -> None:
+    """Read all migrations of Dagster and MLflow once, not for each database that one of them makes or opens."""
+    read: Callable[[Config], ScriptDirectory] = ScriptDirectory.from_config
+    known: dict[str | None, ScriptDirectory] = {}
+
+    def read_once(config: Config) -> ScriptDirectory:
+        location = config.get_main_option("script_location")
+        if location not in known:
+            known[location] = read(config)
+        return known[location]
+
+    ScriptDirectory.from_config = read_once
+
+
 @cache
 def _folder() -> tempfile.TemporaryDirectory:
     return tempfile.TemporaryDirectory()
@@ -62,16 +78,7 @@ def prepared() -> Path:
             patch.delenv(setting.name)
         patch.setenv(settings.HOME.name, str(home))
         instance.prepare()
-    without_reading_migrations_again()
     return home
-
-
-def without_reading_migrations_again() -> None:
-    """MLflow reads all of its migrations for each database that it opens, to know the newest: once is enough."""
-    from mlflow.store.db import utils
-
-    newest = utils._get_latest_schema_revision()
-    utils._get_latest_schema_revision = lambda: newest
 
 
 def prepare(home: Path) -> Path:

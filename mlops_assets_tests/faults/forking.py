@@ -23,6 +23,7 @@ from typing import Any
 
 from mlops_assets import sqlite_storage
 from mlops_assets.ml.importing import for_good
+from mlops_assets_tests import homes
 
 IMPORTED = ("mlops_assets_tests.faults.preloaded",)
 PROCESSES = multiprocessing.get_context("forkserver")
@@ -100,15 +101,18 @@ def _become(
 
 
 def load(libraries: Iterable[str]) -> None:
-    """Import what the children will need, and work out what SQLAlchemy's tables mean and how Dagster makes the file of
-    a run: each takes longer than what they do."""
+    """Import what the children will need, and work out what SQLAlchemy's tables mean, how Dagster makes the file of a
+    run and which of MLflow's migrations is the newest: each takes longer than what they do."""
     import sqlalchemy.orm
+    from mlflow.store.db import utils
 
     with for_good():
         for name in libraries:
             importlib.import_module(name)
     sqlalchemy.orm.configure_mappers()
+    homes.without_reading_migrations_again()
     sqlite_storage._no_events()
+    utils._get_latest_schema_revision()
     gc.collect()
     gc.freeze()
 

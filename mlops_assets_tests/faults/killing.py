@@ -41,12 +41,7 @@ from mlops_assets.resources.registry import CHALLENGER, CHAMPION
 from mlops_assets.resources.tables import Tables
 from mlops_assets_tests import toy
 from mlops_assets_tests.faults.forking import forked, load, say
-from mlops_assets_tests.homes import (
-    prepare,
-    without_logs,
-    without_reading_migrations_again,
-    without_waiting_for_the_disk,
-)
+from mlops_assets_tests.homes import prepare, without_logs, without_waiting_for_the_disk
 
 HISTORY, NEXT = toy.MONTHS[:3], toy.MONTHS[3:4]
 PARTITIONED = {"validated_features": ValidatedPartition, "quarantined_rows": QuarantinedPartition}
@@ -364,7 +359,6 @@ def main(folder: Path, kills: int, together: bool) -> None:
     """
     warnings.simplefilter("ignore")
     without_waiting_for_the_disk()
-    without_reading_migrations_again()
     import_what_stores_models()
     load(HEAVY)
     laboratory = Laboratory(folder)

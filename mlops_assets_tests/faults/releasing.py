@@ -24,7 +24,7 @@ from mlops_assets.resources.registry import CHAMPION, Registry, RegistryConflict
 from mlops_assets.resources.tracking import TrackingUnavailableError
 from mlops_assets_tests.evidence import candidate
 from mlops_assets_tests.faults.forking import forked, load, say
-from mlops_assets_tests.homes import empty_database, without_reading_migrations_again, without_waiting_for_the_disk
+from mlops_assets_tests.homes import empty_database, without_waiting_for_the_disk
 
 LIBRARIES = [f"mlflow.store.{name}.sqlalchemy_store" for name in ("model_registry", "tracking")]
 PROCESSES, ROUNDS, UNGUARDED = 4, int(os.environ.get("MLOPS_RACES", "5")), 5
@@ -178,7 +178,6 @@ def lay_out(kept: Path, home: Path) -> None:
 def main(folder: Path, postgres: str) -> None:
     """The race with the ledger in either database and with none, and each of the deaths."""
     without_waiting_for_the_disk()
-    without_reading_migrations_again()
     load(LIBRARIES)
     home, kept = folder / "home", folder / "no champion"
     sqlite = f"sqlite:///{home}/ledger.db"
