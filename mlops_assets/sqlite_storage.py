@@ -14,10 +14,11 @@ import os
 import sqlite3
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from functools import cache, lru_cache, partial
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from dagster._core.events import ASSET_CHECK_EVENTS, ASSET_EVENTS, EVENT_TYPE_TO_PIPELINE_RUN_STATUS
@@ -125,22 +126,32 @@ class _Events(SqliteEventLogStorage):
     def __init__(self, base_dir: str) -> None:
         self._index, self._run = _File(str(Path(base_dir, f"{INDEX_SHARD_NAME}.db"))), _File()
         self._known: set[str] = set()
+        self._batch: Callable[[str], Connection] | None = None
         super().__init__(base_dir)
+        self._db_lock = RLock()
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:
         with self._db_lock:
-            engine = self._file(shard).engine
-            if shard not in self._initialized_dbs:
-                path = Path(self.path_for_shard(shard))
-                if not (_is_stamped(path) or _made(path)):
-                    self._initdb(engine)
-                self._initialized_dbs.add(shard)
-            with engine.connect() as connection:
-                with connection.begin():
+            if self._batch is None:
+                with self._transaction(shard) as connection:
                     yield connection
-                if shard != INDEX_SHARD_NAME:
-                    _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
+            else:
+                yield self._batch(shard)
+
+    @contextmanager
+    def _transaction(self, shard: str) -> Iterator[Connection]:
+        engine = self._file(shard).engine
+        if shard not in self._initialized_dbs:
+            path = Path(self.path_for_shard(shard))
+            if not (_is_stamped(path) or _made(path)):
+                self._initdb(engine)
+            self._initialized_dbs.add(shard)
+        with engine.connect() as connection:
+            with connection.begin():
+                yield connection
+            if shard != INDEX_SHARD_NAME:
+                _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
 
     def _file(self, shard: str) -> _File:
         if shard == INDEX_SHARD_NAME:
@@ -160,6 +171,15 @@ class _Events(SqliteEventLogStorage):
         row["timestamp"] = row["timestamp"].isoformat(" ", "microseconds")
         with self._connect(event.run_id) as connection:
             _driver(connection).execute(INSERT, row)
+
+    def store_event_batch(self, events: Sequence[EventLogEntry]) -> None:
+        """Store the events of one run, all or none, in one transaction of each file: one by one they take three."""
+        with self._db_lock, ExitStack() as open_until_stored:
+            self._batch = cache(lambda shard: open_until_stored.enter_context(self._transaction(shard)))
+            try:
+                super().store_event_batch(events)
+            finally:
+                self._batch = None
 
     def has_table(self, table_name: str) -> bool:
         return self._knows(table_name, lambda: inspect(self._index.engine).has_table(table_name))

@@ -18,6 +18,7 @@ from mlops_assets_tests.homes import (
 from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
+os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLOPS_DATABASE_PATIENCE_SECONDS", "1")  # what is away in most tests is away for good

@@ -4,23 +4,31 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from unittest.mock import Mock
 
 import dagster as dg
 import pytest
 from alembic.script import ScriptDirectory
+from dagster._core.definitions.asset_checks.asset_check_evaluation import AssetCheckEvaluationPlanned
+from dagster._core.events import AssetMaterializationPlannedData
 from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
 from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
 from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from mlops_assets import sqlite_storage
+from mlops_assets import settings, sqlite_storage
 from mlops_assets_tests.homes import prepare
 
 
 @dg.asset
 def numbers() -> dg.MaterializeResult:
     return dg.MaterializeResult(metadata={"rows": 3})
+
+
+@dg.asset
+def letters() -> None:
+    return None
 
 
 @pytest.fixture
@@ -141,6 +149,76 @@ def test_the_file_of_a_run_is_made_as_dagster_makes_it(home):
     dagsters = home / "history" / "runs" / f"{materialize(home)}.db"
     assert tables(ours) == tables(dagsters)
     assert {path.suffix for path in ours.parent.iterdir()} == {".db"}
+
+
+@pytest.fixture
+def planned() -> list[dg.EventLogEntry]:
+    """What Dagster tells of a run that is to make an asset of three partitions, and to check it."""
+    asset = dg.AssetKey("numbers")
+    said = [
+        *(("ASSET_MATERIALIZATION_PLANNED", AssetMaterializationPlannedData(asset, partition=day)) for day in "abc"),
+        ("ASSET_CHECK_EVALUATION_PLANNED", AssetCheckEvaluationPlanned(asset_key=asset, check_name="odd")),
+    ]
+    events = [dg.DagsterEvent(kind, "job", step_key="numbers", event_specific_data=data) for kind, data in said]
+    return [dg.EventLogEntry(None, 10, "", "run", 1767225600.0, "numbers", "job", event) for event in events]
+
+
+def kept(storage) -> list:
+    found = []
+    for shard in ("run", "index"):
+        with closing(sqlite3.connect(storage.path_for_shard(shard))) as connection:
+            for table in ("event_logs", "asset_keys", "asset_check_executions"):
+                rows = connection.execute(f"SELECT * FROM {table}")
+                names = [column[0] for column in rows.description]
+                found += [dict(zip(names, row, strict=True)) | {"create_timestamp": None} for row in rows]
+    return found
+
+
+def test_events_that_come_together_are_kept_as_dagster_keeps_them_by_one_transaction_a_file(tmp_path, planned):
+    dagsters, ours = SqliteEventLogStorage(str(tmp_path / "dagster")), sqlite_storage._Events(str(tmp_path / "ours"))
+    for storage in (dagsters, ours):
+        storage.store_event(planned[0])
+    commits = []
+
+    def committed(connection):
+        commits.append(connection)
+
+    event.listen(Engine, "commit", committed)
+    try:
+        ours.store_event_batch(planned)
+        assert len(commits) == 2
+        dagsters.store_event_batch(planned)
+        assert len(commits) > 2 + 2 * len(planned)
+    finally:
+        event.remove(Engine, "commit", committed)
+    assert kept(ours) == kept(dagsters)
+    assert ours.get_logs_for_run("run") == [planned[0], *planned]
+
+
+def test_of_events_that_come_together_all_are_kept_or_none(tmp_path, planned, monkeypatch):
+    storage = sqlite_storage._Events(str(tmp_path))
+    storage.store_event(planned[0])
+    before = kept(storage)
+    with monkeypatch.context() as patch:
+        patch.setattr(storage, "store_asset_check_event", Mock(side_effect=OSError("the disk is full")))
+        with pytest.raises(OSError, match="full"):
+            storage.store_event_batch(planned)
+    assert kept(storage) == before
+    storage.store_event_batch(planned)
+    assert storage.get_logs_for_run("run") == [planned[0], *planned]
+
+
+def test_the_prepared_instance_stores_what_a_run_is_to_make_at_once(home, monkeypatch):
+    monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE")
+    settings.set_library_defaults()
+    batches, store = [], sqlite_storage._Events.store_event_batch
+    monkeypatch.setattr(
+        sqlite_storage._Events, "store_event_batch", lambda self, events: batches.append(events) or store(self, events)
+    )
+    with dg.DagsterInstance.from_config(str(home)) as opened:
+        dg.materialize([numbers, letters], instance=opened)
+    [together] = batches
+    assert {each.get_dagster_event().event_type_value for each in together} == {"ASSET_MATERIALIZATION_PLANNED"}
 
 
 @pytest.mark.parametrize("moment", [0.0, 1767225600.0, 1767225600.000001])
