@@ -21,7 +21,6 @@ FULL_SIZE = {
     "MLOPS_OUTAGE_SECONDS": "40",
     "MLOPS_PUBLICATIONS": "25",
     "MLOPS_RACES": "50",
-    "MLOPS_WRITERS": "90",
 }
 ROW = re.compile(r"^\| (?P<number>\d+) \| (?P<fault>[^|]+) \| (?P<promise>[^|]+) \|.*$", re.MULTILINE)
 

@@ -6,7 +6,7 @@ import pytest
 
 from mlops_assets_tests.faults import forking, opening
 
-FRESH = int(os.environ.get("MLOPS_FRESH_INSTANCES", "3"))
+FRESH = int(os.environ.get("MLOPS_FRESH_INSTANCES", "5"))
 
 
 def trials(folder, *, processes: int, guarded: bool, count: int) -> list[dict]:
