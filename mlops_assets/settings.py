@@ -166,11 +166,6 @@ LIBRARIES = (
     ),
     STORE_ATTEMPTS,
     Setting("AWS_RETRY_MODE", "How boto3 waits before it asks again: ever longer, and by chance.", "standard"),
-    Setting(
-        "DAGSTER_EVENT_BATCH_SIZE",
-        "How many events that come together, such as what a run is planned to make, Dagster stores at once.",
-        "1000",
-    ),
     Setting("DO_NOT_TRACK", "Nothing is reported to the makers of MLflow and Evidently.", "true"),
     Setting("MLFLOW_DISABLE_TELEMETRY", "Nothing is reported to the makers of MLflow.", "true"),
     Setting("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "How often MLflow asks a server again that does not answer.", "2"),

@@ -18,7 +18,6 @@ from mlops_assets_tests.homes import (
 from mlops_assets_tests.lives import Lives
 from mlops_assets_tests.toy import Workshop
 
-os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")
 os.environ.setdefault("DO_NOT_TRACK", "true")
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLOPS_DATABASE_PATIENCE_SECONDS", "1")  # what is away in most tests is away for good
@@ -43,7 +42,6 @@ LONGEST = (
     "test_lives",
     "test_row_24_silent_daemon",
     "test_conformance",
-    "test_retrain_on_decision",
     "test_row_26_postgresql",
     "test_policies",
     "test_retraining",
@@ -54,7 +52,6 @@ LONGEST = (
     "test_rollback",
     "test_row_21_daemon_killed",
     "test_row_25_registry_down",
-    "test_order",
     "test_row_22_two_daemons",
     "test_history",
     "test_row_46_backfill",

@@ -1,9 +1,8 @@
 """The servers beside Dagster: reports on an origin of their own, with a policy, and no trouble when a port is taken."""
 
+import os
 import socket
-import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
 
@@ -78,29 +77,30 @@ def test_dagster_is_told_its_own_address_unless_the_user_named_another(home, tmp
 
 def test_a_child_is_stopped_with_its_parent(home):
     with development.Beside() as beside:
-        child = beside.start([sys.executable, "-c", "import time; time.sleep(60)"])
+        child = beside.start([sys.executable, "-c", "import signal; signal.pause()"])
         assert child.poll() is None
     assert child.poll() is not None
 
 
 def test_a_child_that_was_asked_to_end_already_is_not_interrupted_in_it(home, tmp_path):
-    said = tmp_path / "said"
+    go_on = tmp_path / "go_on"
+    os.mkfifo(go_on)
     program = f"""
-import pathlib, time
-said = pathlib.Path({str(said)!r})
+import signal
 try:
-    said.write_text("up")
-    time.sleep(60)
+    print("up", flush=True)
+    signal.pause()
 finally:
-    said.write_text("ending")
-    time.sleep(1)
-    said.write_text("ended")
+    print("ending", flush=True)
+    open({str(go_on)!r}).readline()
+    print("ended", flush=True)
 """
-    with development.Beside() as beside:
-        child = beside.start([sys.executable, "-c", program], output=subprocess.DEVNULL)
+    read, write = os.pipe()
+    with development.Beside() as beside, os.fdopen(read) as said, go_on.open("r+b", buffering=0) as going_on:
+        child = beside.start([sys.executable, "-c", program], output=write)
+        os.close(write)
         for word in ("up", "ending"):
-            while not (said.exists() and said.read_text() == word):
-                assert child.poll() is None
-                time.sleep(0.01)
+            assert said.readline().strip() == word
             child.ask_to_end()
-    assert said.read_text() == "ended"
+        going_on.write(b"now\n")
+        assert said.readline().strip() == "ended"

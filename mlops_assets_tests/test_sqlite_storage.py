@@ -17,7 +17,7 @@ from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import Sqlit
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-from mlops_assets import settings, sqlite_storage
+from mlops_assets import sqlite_storage
 from mlops_assets_tests.homes import prepare
 
 
@@ -209,8 +209,6 @@ def test_of_events_that_come_together_all_are_kept_or_none(tmp_path, planned, mo
 
 
 def test_the_prepared_instance_stores_what_a_run_is_to_make_at_once(home, monkeypatch):
-    monkeypatch.delenv("DAGSTER_EVENT_BATCH_SIZE")
-    settings.set_library_defaults()
     batches, store = [], sqlite_storage._Events.store_event_batch
     monkeypatch.setattr(
         sqlite_storage._Events, "store_event_batch", lambda self, events: batches.append(events) or store(self, events)

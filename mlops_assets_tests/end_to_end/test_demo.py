@@ -120,7 +120,6 @@ def test_a_dropped_file_becomes_a_decision_by_itself(opened, delivered):
     assert list((home / "reports" / BIKE / "drift").glob(f"{MONTH}*.html"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux can fork a process that has imported frameworks")
 def test_their_runs_are_forked_from_a_process_that_has_imported_libraries(opened, delivered):
     """It is the one that waited for processes that worked for a while."""
     ours = str(opened.server.home).encode()
