@@ -4,8 +4,8 @@ Dagster 1.13 makes a SQLAlchemy engine for each of a run's 400 connections, and 
 a tenth of the CPU of a small run. It also reads its 67 migrations for each file that it opens, and twice for each that
 it makes: we look for the file's stamp instead, and copy an empty file. The two files that all runs write to also keep a
 connection open, another tenth: the last one to be closed copies the write-ahead log back and removes it. So does the
-file of the run that was last told of. Its log is copied back after each event, because that copying is the change by
-which the webserver sees that the run went on.
+file of the run that was last told of. That copying is also the change by which the webserver sees that a run went on:
+the file is touched after each event instead, which spares the disk three of four waits.
 """
 
 from __future__ import annotations
@@ -150,10 +150,11 @@ class _Events(SqliteEventLogStorage):
                 self._initdb(engine)
             self._initialized_dbs.add(shard)
         with engine.connect() as connection:
+            before = _driver(connection).total_changes
             with connection.begin():
                 yield connection
-            if shard != INDEX_SHARD_NAME:
-                _driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)")
+            if shard != INDEX_SHARD_NAME and _driver(connection).total_changes > before:
+                os.utime(self.path_for_shard(shard))
 
     def _file(self, shard: str) -> _File:
         if shard == INDEX_SHARD_NAME:

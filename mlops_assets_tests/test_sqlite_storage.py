@@ -4,6 +4,7 @@ import os
 import sqlite3
 import threading
 from contextlib import closing
+from pathlib import Path
 from unittest.mock import Mock
 
 import dagster as dg
@@ -262,6 +263,27 @@ def test_the_file_of_a_run_changes_with_each_event_because_the_webserver_watches
         opened.watch_event_logs(run.run_id, None, lambda event, _: seen.set() if event.message == "second" else None)
         opened.report_engine_event("second", run)
         assert seen.wait(30)
+
+
+def test_an_event_touches_the_file_of_its_run_and_stays_in_its_log_and_a_look_touches_nothing(tmp_path):
+    storage = sqlite_storage._Events(str(tmp_path))
+    path, long_ago = Path(storage.path_for_shard("run")), 1767225600
+
+    def tell(message) -> None:
+        storage.store_event(dg.EventLogEntry(None, "INFO", message, "run", float(long_ago)))
+
+    tell("first")
+    before = path.read_bytes()
+    os.utime(path, (long_ago, long_ago))
+    assert len(storage.get_logs_for_run("run")) == 1
+    assert path.stat().st_mtime == long_ago, "the webserver would look again, and again"
+    tell("second")
+    assert path.stat().st_mtime > long_ago
+    assert path.read_bytes() == before
+    storage.dispose()
+    assert path.read_bytes() != before
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM event_logs").fetchone() == (2,)
 
 
 def test_a_forked_child_opens_connections_of_its_own(home):
