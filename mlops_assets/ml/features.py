@@ -13,10 +13,13 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
-from sklearn.base import BaseEstimator, is_classifier, is_regressor  # noqa: TID253  its classes are the bases below
-from sklearn.pipeline import Pipeline  # noqa: TID253
 
+from mlops_assets.ml.importing import for_good
 from mlops_assets.ml.spec import CalendarPart, ModelSpec
+
+with for_good():
+    from sklearn.base import BaseEstimator, is_classifier, is_regressor  # the bases of the classes below
+    from sklearn.pipeline import Pipeline
 
 OTHER = "other"
 NATIVE = ("HistGradientBoostingClassifier", "HistGradientBoostingRegressor")

@@ -1,11 +1,14 @@
 """What a process of its own imports to draw a drift page and to reach MLflow's database, and what it finds there.
 
-`python -m mlops_assets_tests.ml.imported` prints it as JSON; with `ordinary`, packages are imported as Python does.
+`python -m mlops_assets_tests.ml.imported` prints as JSON what two find: one imports packages as Python does, the other
+on demand. They are forked from one that has imported what is the same for both.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
+import multiprocessing
 import re
 import sys
 from importlib import import_module
@@ -52,6 +55,14 @@ def _identity(value: Any) -> list[str]:
     return [str(getattr(value, each, "")) for each in ("__module__", "__qualname__", "__name__")]
 
 
+def functions() -> dict[str, list[Any]]:
+    """The functions of scipy.stats: what each takes, and what it says of itself."""
+    from scipy import stats
+
+    found = {name: getattr(stats, name) for name in stats.__all__ if inspect.isfunction(getattr(stats, name))}
+    return {name: [list(inspect.signature(each).parameters), inspect.getdoc(each)] for name, each in found.items()}
+
+
 def homes() -> dict[str, list[str]]:
     """The modules of the functions that skops knows, and of one that no module has and one that knows its own."""
     importing.import_what_stores_models()
@@ -65,9 +76,9 @@ def homes() -> dict[str, list[str]]:
     }
 
 
-def main() -> None:
+def look(ordinary: bool) -> dict[str, Any]:
     """Draw, and reach MLflow; note what that has imported; only then ask for every name."""
-    if "ordinary" in sys.argv:
+    if ordinary:
         importing.ON_DEMAND = frozenset()
         importing.LOADERS.clear()
     found: dict[str, Any] = {"page": drawn(), "read": read()}
@@ -75,8 +86,15 @@ def main() -> None:
         from mlflow.store.tracking import sqlalchemy_store  # noqa: F401
     found["modules"] = sorted(sys.modules)
     found["homes"] = homes()
+    found["functions"] = functions()
     found["names"] = {package: known(package) for package in LISTED}
-    json.dump(found, sys.stdout)
+    return found
+
+
+def main() -> None:
+    """Look in both ways."""
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as processes:
+        json.dump(processes.map(look, [True, False], chunksize=1), sys.stdout)
 
 
 if __name__ == "__main__":
