@@ -42,6 +42,7 @@ TRUSTED_OF = {
 NO_ESTIMATORS = frozenset({"conftest", "estimator_checks", "externals", "setup", "tests"})
 IMMUTABLE = {"FunctionNode", "JsonNode", "SliceNode", "TupleNode", "TypeNode"}
 KEPT_BYTES = 1 << 24
+FIELDS, HEAD = b"'descr': [", 64
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -174,17 +175,13 @@ def _rename(schema: dict[str, Any]) -> dict[str, str]:
 
 def _without_gaps(content: bytes) -> bytes:
     """The array in a .npy file, with zeros in the gaps that its fields leave for alignment. Other files as they are."""
-    if not content.startswith(b"\x93NUMPY"):
+    if not content.startswith(b"\x93NUMPY") or FIELDS not in content[:HEAD]:
         return content
-    array = np.load(io.BytesIO(content), allow_pickle=False)
-    if array.dtype.names is None:
-        return content
-    clean = np.zeros(array.shape, array.dtype)
-    for name in array.dtype.names:
-        clean[name] = array[name]
-    target = io.BytesIO()
-    np.save(target, clean, allow_pickle=False)
-    return target.getvalue()
+    cells = np.load(io.BytesIO(content), allow_pickle=False).ravel("K")
+    clean = np.zeros(cells.shape, cells.dtype)
+    for name in cells.dtype.names:
+        clean[name] = cells[name]
+    return content[: len(content) - cells.nbytes] + clean.tobytes()
 
 
 def _nodes(part: Any) -> Any:

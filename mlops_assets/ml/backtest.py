@@ -47,7 +47,7 @@ from mlops_assets.ml.performance import (
 from mlops_assets.ml.registration import decide, refusal
 from mlops_assets.ml.retraining import Policy, TrainingFacts, Verdict, cost_of
 from mlops_assets.ml.spec import ModelSpec, Retraining, Value, digest_of
-from mlops_assets.ml.threads import limited
+from mlops_assets.ml.threads import for_rows
 from mlops_assets.ml.training import (
     Candidate,
     Choice,
@@ -148,6 +148,11 @@ class Trained(NamedTuple):
     candidate: Candidate
     fitted: Fitted
 
+    def answers(self, spec: ModelSpec, rows: pd.DataFrame) -> np.ndarray:
+        """What the candidate says of each row."""
+        with for_rows(len(rows)):
+            return answers(spec.task, self.fitted.pipeline, rows, self.candidate.inputs)
+
 
 class Look(NamedTuple):
     """What is to be seen of a partition by one candidate: how far it drifted, and how right the predictions were."""
@@ -247,15 +252,16 @@ class History:
             usual_rows=made.fitted.reference.rows / len(candidate.manifest.fitted_partitions),
         )
         inputs = rows[list(candidate.inputs)]
-        said = predictions(made.fitted.pipeline, inputs, spec.task)
-        drift = judge(spec, subject, made.fitted.reference, inputs, said, candidate.importance, self.personal)
+        said = made.answers(spec, rows)
+        watched = predictions(made.fitted.pipeline, inputs, spec.task, said)
+        drift = judge(spec, subject, made.fitted.reference, inputs, watched, candidate.importance, self.personal)
         try:
-            return Look(drift, self._measured(spec, made, part, rows))
+            return Look(drift, self._measured(spec, made, part, rows, said))
         except (EvaluationError, UnusablePredictionsError):
             return Look(drift, None)
 
     def _measured(
-        self, spec: ModelSpec, made: Trained, part: ValidatedPartition, rows: pd.DataFrame
+        self, spec: ModelSpec, made: Trained, part: ValidatedPartition, rows: pd.DataFrame, said: np.ndarray
     ) -> PerformanceReport:
         candidate = made.candidate
         predicted = PredictedPartition(
@@ -277,7 +283,6 @@ class History:
         before = oldest_first(each for each in self.parts if each.first < part.first)
         back = looked_back(spec)
         later = self.read(before[-back:], columns) if back and before else None
-        said = answers(spec.task, made.fitted.pipeline, rows, candidate.inputs)
         answered = Answered(predicted, rows[spec.time.name], rows[spec.target], said)
         return measure(spec, answered, Yardsticks(past, None, later))
 
@@ -398,7 +403,7 @@ class Life:
         rows = {part.partition: part.rows_out for part in parts.holdout}
         holdout = HoldOut.of(spec, read(parts.holdout, None), rows)
         past = read(parts.fitted, [spec.time.name, spec.target])
-        said = answers(spec.task, made.fitted.pipeline, holdout.frame, made.candidate.inputs)
+        said = made.answers(spec, holdout.frame)
         against = self._contender(made.candidate, holdout)
         return evaluate(spec, made.candidate, holdout, said, past, against, self.history.personal)
 
@@ -416,7 +421,7 @@ class Life:
             return reason
         partitions = unseen(champion.candidate, holdout)
         rows = holdout.frame[holdout.within(partitions)]
-        said = answers(self.spec.task, champion.fitted.pipeline, rows, champion.candidate.inputs)
+        said = champion.answers(self.spec, rows)
         return Contender(number, partitions, said, champion.candidate.classes)
 
 
@@ -425,8 +430,7 @@ def replay(
 ) -> Replay:
     """The history lived through under `policy` and the rule that `spec` declares."""
     lived = life(history, spec, policy)
-    with limited(1, "openmp"):
-        steps = [lived.live(part) for part in oldest_first(part for part in history.parts if part.rows_out)]
+    steps = [lived.live(part) for part in oldest_first(part for part in history.parts if part.rows_out)]
     metric = spec.evaluation.metric
     return Replay(
         model=spec.name,

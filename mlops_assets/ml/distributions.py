@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 import numpy as np
 
@@ -12,7 +13,11 @@ LEVELS = np.arange(1, 10) / 10
 UNNAMED = 0.05
 DECIMALS, EXACT = 9, 1e-9
 
+kept = lru_cache(maxsize=8192)
+"""What was read off a profile is read off it again by each symptom, and for each later partition."""
 
+
+@kept
 def quantiles(column: ColumnProfile) -> np.ndarray | None:
     """The nine deciles of a numeric column's values; None where it has none. Exact for the rows it was made of."""
     there = sum(column.shares)
@@ -23,6 +28,7 @@ def quantiles(column: ColumnProfile) -> np.ndarray | None:
     return np.asarray(column.edges)[np.minimum(places, len(column.edges) - 1)]
 
 
+@kept
 def decimals(column: ColumnProfile) -> int | None:
     """How many decimals the deciles of a numeric column take, DECIMALS at most; None where it has none."""
     values = quantiles(column)
@@ -45,7 +51,8 @@ def distance(one: np.ndarray, other: np.ndarray) -> float:
     return apart / width if width > 0 else float("inf")
 
 
-def symbols(column: ColumnProfile) -> dict[str, float] | None:
+@kept
+def symbols(column: ColumnProfile) -> Mapping[str, float] | None:
     """The share of each distinct value among the values, where all but a few of them are named; None otherwise."""
     there = sum(column.shares)
     if there <= 0:
@@ -66,6 +73,7 @@ def disagreement(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum(abs(one.get(name, 0.0) - other.get(name, 0.0)) for name in one.keys() | other.keys()) / 2
 
 
+@kept
 def largest_share(column: ColumnProfile) -> float:
     """The share of the values that one single value holds; a tenth where no number is known to hold more."""
     there = sum(column.shares)

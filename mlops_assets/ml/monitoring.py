@@ -12,6 +12,7 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_assets.ml.causes import Cause
+from mlops_assets.ml.holdout import answers
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.profiles import ColumnProfile, Method, Profile, Shift, effect_sizes, profile
 from mlops_assets.ml.spec import Drift, ModelSpec, Value
@@ -111,16 +112,18 @@ def in_force(reports: Mapping[str, DriftReport], rule: Drift) -> dict[str, Drift
     return {key: report.as_declared(rule).as_accepted(accepting) for key, report in reports.items()}
 
 
-def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task) -> pd.Series:
+def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task, said: np.ndarray | None = None) -> pd.Series:
     """What a fitted pipeline says of each row, as drift looks at it.
 
     That is the value in regression, the probability of the last class where there are two, and the class otherwise.
+    Where it is known already what it `said` as numbers, it is asked for nothing but classes.
     """
     with for_rows(len(inputs)):
-        if task == "binary":
-            return pd.Series(np.asarray(pipeline.predict_proba(inputs))[:, -1])
-        answers = np.asarray(pipeline.predict(inputs))
-    return pd.Series(answers if task == "regression" else pd.Categorical(answers))
+        if task == "multiclass":
+            return pd.Series(pd.Categorical(pipeline.predict(inputs)))
+        if said is None:
+            said = answers(task, pipeline, inputs, inputs.columns)
+    return pd.Series(said if task == "regression" else said[:, -1])
 
 
 def reference_profile(inputs: pd.DataFrame, predicted: pd.Series) -> Profile:

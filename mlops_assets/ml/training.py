@@ -36,6 +36,7 @@ from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets.ml.windows import oldest_first
 
 IMPORTANCE_ROWS = 2_000
+TOGETHER = 10_000
 PREDICTION_ROWS = 50_000
 PACKAGES = ("dagster", "mlflow", "numpy", "pandas", "pyarrow", "scikit-learn", "skops")
 OURS = ("sklearn", "mlops_assets")
@@ -220,7 +221,7 @@ def fit(rows: pd.DataFrame, spec: ModelSpec, inputs: Iterable[str], personal: Co
     shown = [name for name in inputs if name not in personal]
     golden = golden_rows(rows, inputs, personal, spec.seed)
     predicted = predictions(served, _sample(rows, PREDICTION_ROWS, spec.seed)[list(inputs)], spec.task)
-    with for_rows(IMPORTANCE_ROWS):
+    with for_rows(TOGETHER):
         importance = _importance(served, rows, target, spec, inputs)
     return Fitted(
         content=content,
@@ -351,12 +352,13 @@ def _fitted(rows: pd.DataFrame, target: np.ndarray, spec: ModelSpec) -> Any:
     """The fitted pipeline."""
     from mlops_assets.ml.features import pipeline
 
-    with for_rows(len(rows)):
-        try:
-            return pipeline(spec).fit(rows, target)
-        except (ValueError, ImportError) as error:
-            said = f"{spec.name}: the pipeline cannot be fitted: {str(error).rstrip('.')}.{_without_values(rows)}"
-            raise TrainingError(said) from error
+    try:
+        unfitted = pipeline(spec)
+        with for_rows(len(rows)):
+            return unfitted.fit(rows, target)
+    except (ValueError, ImportError) as error:
+        said = f"{spec.name}: the pipeline cannot be fitted: {str(error).rstrip('.')}.{_without_values(rows)}"
+        raise TrainingError(said) from error
 
 
 def _without_values(rows: pd.DataFrame) -> str:
@@ -427,21 +429,30 @@ def _importance(
     """How much worse the model gets when one column's values are dealt out anew, as shares of the whole."""
     random = np.random.default_rng(spec.seed)
     chosen = np.sort(random.permutation(len(rows))[:IMPORTANCE_ROWS])
-    sample, actual = rows[list(inputs)].iloc[chosen], target[chosen]
+    sample, actual = rows[list(inputs)].iloc[chosen].reset_index(drop=True), target[chosen]
+    dealt = [(name, random.permutation(len(sample))) for name in inputs]
     badness = _badness(model, actual, spec.task)
-    base = badness(sample)
-    losses = {}
-    for name in inputs:
-        dealt = sample[name].iloc[random.permutation(len(sample))].set_axis(sample.index)
-        losses[name] = max(badness(sample.assign(**{name: dealt})) - base, 0.0)
+    [base] = badness([sample])
+    losses: dict[str, float] = {}
+    together = max(TOGETHER // len(sample), 1)
+    for first in range(0, len(dealt), together):
+        some = dealt[first : first + together]
+        found = badness([sample.assign(**{name: sample[name].array.take(places)}) for name, places in some])
+        losses |= {name: max(bad - base, 0.0) for (name, _), bad in zip(some, found, strict=True)}
     whole = sum(losses.values())
     return {name: loss / whole if whole else 1 / len(losses) for name, loss in losses.items()}
 
 
-def _badness(model: Any, actual: np.ndarray, task: Task) -> Callable[[pd.DataFrame], float]:
+def _badness(model: Any, actual: np.ndarray, task: Task) -> Callable[[Sequence[pd.DataFrame]], list[float]]:
+    """How far off the model is for each of several frames, all of which it is asked about at once."""
     if task == "regression":
-        return lambda rows: float(np.abs(model.predict(rows) - actual).mean())
-    places = np.searchsorted(model.classes_, actual)
-    return lambda rows: float(
-        -np.log(np.clip(model.predict_proba(rows)[np.arange(len(places)), places], 1e-9, 1)).mean()
-    )
+        ask, off = model.predict, lambda said: np.abs(said - actual)
+    else:
+        places = np.searchsorted(model.classes_, actual)
+        ask, off = model.predict_proba, lambda said: -np.log(np.clip(said[np.arange(len(places)), places], 1e-9, 1))
+
+    def badness(frames: Sequence[pd.DataFrame]) -> list[float]:
+        said = np.split(ask(pd.concat(frames, ignore_index=True)), len(frames))
+        return [float(off(each).mean()) for each in said]
+
+    return badness
