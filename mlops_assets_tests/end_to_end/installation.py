@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +15,8 @@ import pytest
 from mlops_assets import settings
 from mlops_assets_tests.end_to_end import shop
 from mlops_assets_tests.end_to_end.server import free_port
+from mlops_assets_tests.faults import forking
+from mlops_assets_tests.faults.forking import Running
 from mlops_assets_tests.postgres import Server, running_postgres
 from mlops_assets_tests.s3 import s3_server
 
@@ -34,8 +33,9 @@ class Installation:
     folder: Path
     postgres: Server
     port: int = field(default_factory=free_port)
-    code_server: subprocess.Popen | None = None
-    daemon: subprocess.Popen | None = None
+    processes: ExitStack = field(default_factory=ExitStack)
+    code_server: Running | None = None
+    daemon: Running | None = None
 
     @property
     def landing(self) -> Path:
@@ -45,7 +45,7 @@ class Installation:
     def start_code_server(self) -> None:
         """Start the server of the code location, and wait until it answers."""
         self.code_server = self._start(
-            "code", "dagster", "api", "grpc", "-m", shop.__name__, "-h", "127.0.0.1", "-p", str(self.port)
+            "dagster", "api", "grpc", "-m", shop.__name__, "-h", "127.0.0.1", "-p", str(self.port)
         )
         self.wait_for(self._answers, "the code server did not come up")
 
@@ -55,19 +55,17 @@ class Installation:
         workspace.write_text(
             f"load_from: [{{grpc_server: {{host: 127.0.0.1, port: {self.port}, location_name: mlops_assets}}}}]\n"
         )
-        self.daemon = self._start("daemon", "mlops_assets.cli", "daemon", "--workspace", str(workspace))
+        self.daemon = self._start("mlops-assets", "daemon", "--workspace", str(workspace))
 
     def kill_code_server(self) -> None:
         """End it at once, and none of the runs that it started."""
-        process, self.code_server = self.code_server, None
-        process.kill()
-        process.wait(30)
+        server, self.code_server = self.code_server, None
+        server.kill()
 
     def kill_daemon(self) -> None:
         """End it at once."""
-        process, self.daemon = self.daemon, None
-        process.kill()
-        process.wait(30)
+        daemon, self.daemon = self.daemon, None
+        daemon.kill()
 
     def stop_before(self, asset: str) -> None:
         """Let runs wait before the record of this asset is written."""
@@ -87,14 +85,13 @@ class Installation:
         """Wait for something that comes, as long as every process lives."""
         until = time.monotonic() + SECONDS
         while not true():
-            ended = [each.args for each in (self.code_server, self.daemon) if each and each.poll() is not None]
-            assert not ended, f"{ended} ended: {self.said()}"
+            assert all(each.process.is_alive() for each in self._living), f"one has ended: {self.said()}"
             assert time.monotonic() < until, f"{otherwise} in {SECONDS} s: {self.said()}"
             time.sleep(0.2)
 
     def said(self) -> str:
-        """The ends of the logs."""
-        return "\n".join(path.read_text()[-3000:] for path in sorted(self.folder.glob("*.log")))
+        """The ends of what the processes have said."""
+        return "\n".join(said[-3000:] for each in self._living for said in (each.output, each.errors))
 
     def wait_for_runs(self, instance: dg.DagsterInstance, count: int) -> Sequence[dg.DagsterRun]:
         """The runs, newest first, once there are `count` and all are over."""
@@ -106,11 +103,12 @@ class Installation:
         self.wait_for(over, f"not {count} finished runs")
         return instance.get_runs()
 
-    def _start(self, name: str, module: str, *arguments: str) -> subprocess.Popen:
-        with (self.folder / f"{name}.log").open("ab") as stream:
-            return subprocess.Popen(
-                [sys.executable, "-m", module, *arguments], stdout=stream, stderr=subprocess.STDOUT, cwd=self.folder
-            )
+    @property
+    def _living(self) -> list[Running]:
+        return [each for each in (self.code_server, self.daemon) if each]
+
+    def _start(self, command: str, *words: str) -> Running:
+        return self.processes.enter_context(forking.started(forking.command, self.folder, command, *words))
 
     def _answers(self) -> bool:
         from dagster._grpc.client import DagsterGrpcClient
@@ -144,21 +142,5 @@ def installation(folder: Path) -> Iterator[Installation]:
         }.items():
             patch.setenv(name, value)
         made = Installation(folder, postgres)
-        try:
+        with made.processes:
             yield made
-        finally:
-            for process in (made.daemon, made.code_server):
-                if process is not None:
-                    process.send_signal(signal.SIGTERM)
-            for process in (made.daemon, made.code_server):
-                if process is not None:
-                    _ended(process)
-
-
-def _ended(process: subprocess.Popen[bytes]) -> None:
-    """Wait for a process that was told to end; one that does not is killed: how it ends is not what is tested."""
-    try:
-        process.wait(30)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mlops_assets.ml.importing import for_good
 from mlops_assets_tests import homes
 
 IMPORTED = ("mlops_assets_tests.faults.preloaded",)
+WRITTEN = ("output", "errors")
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(list(IMPORTED))
 
@@ -55,6 +57,11 @@ class Running:
         self.process.join()
         return self.process.exitcode
 
+    def kill(self) -> None:
+        """End it at once, and nothing that it started."""
+        self.process.kill()
+        self.process.join()
+
     @property
     def output(self) -> str:
         """What it has written so far."""
@@ -73,12 +80,22 @@ def started(program: Callable[..., None], *arguments: Any, **environment: str) -
         process = PROCESSES.Process(
             target=_become, args=(program, arguments, {**os.environ, **environment}, Path(folder))
         )
+        for name in WRITTEN:
+            (Path(folder) / name).touch()
         process.start()
+        running = Running(process, Path(folder))
         try:
-            yield Running(process, Path(folder))
+            yield running
         finally:
-            process.kill()
-            process.join()
+            running.kill()
+
+
+def command(folder: Path, name: str, *words: str) -> None:
+    """Be a command that is installed, in a folder: a program."""
+    os.chdir(folder)
+    sys.argv = [name, *words]
+    [found] = entry_points(group="console_scripts", name=name)
+    found.load()()
 
 
 def say(**what: Any) -> None:
@@ -91,7 +108,7 @@ def _become(
     program: Callable[..., None], arguments: Iterable[Any], environment: Mapping[str, str], folder: Path
 ) -> None:
     """Be the program. Garbage is looked for as seldom as in the tests, and not in what was imported before."""
-    for number, name in ((1, "output"), (2, "errors")):
+    for number, name in enumerate(WRITTEN, 1):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND), number)
     os.environ.clear()
     os.environ.update(environment)

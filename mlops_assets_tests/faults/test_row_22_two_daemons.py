@@ -1,9 +1,5 @@
 """Row 22: a second daemon on the same instance: refused by the lease, and what it would do without."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 
 from mlops_assets_tests.faults import doubled, forking
@@ -31,18 +27,17 @@ def test_with_the_lease_one_of_them_is_refused_and_every_delivery_has_one_run(to
     assert held["refused"].startswith("The daemon of this instance is process ")
 
 
-def test_the_command_refuses_to_start_a_second_daemon_and_says_who_the_first_is(tmp_path):
-    environment = os.environ | {"MLOPS_HOME": str(tmp_path), "MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
-    environment.pop("DAGSTER_HOME", None)
+def test_the_command_refuses_to_start_a_second_daemon_and_says_who_the_first_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    monkeypatch.setenv("MLOPS_HOME", str(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
     workspace = tmp_path / "workspace.yaml"
     workspace.write_text("load_from: []\n")
-    command = [sys.executable, "-m", "mlops_assets.cli", "daemon", "--workspace", str(workspace)]
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as first:
-        try:
-            while "Instance is configured with the following daemons" not in first.stdout.readline():
-                assert first.poll() is None
-            second = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        finally:
-            first.kill()
-    assert second.returncode == 1
-    assert f"The daemon of this instance is process {first.pid} on" in second.stderr
+    daemon = (forking.command, tmp_path, "mlops-assets", "daemon", "--workspace", str(workspace))
+    with forking.started(*daemon) as first:
+        while "Instance is configured with the following daemons" not in first.output:
+            assert first.process.is_alive(), first.errors
+            first.process.join(0.05)
+        with forking.started(*daemon) as second:
+            assert second.ended() == 1
+            assert f"The daemon of this instance is process {first.process.pid} on" in second.errors
