@@ -1,8 +1,7 @@
 """Alerts raised and delivered by processes that are killed by SIGKILL before any one of their writes and sends.
 
-A program, because processes are forked from one that has loaded every library and runs no thread:
-`python -m mlops_assets_tests.faults.telling FOLDER PORT` sends what is told to a webhook on that port, each alert named
-after its trial, and prints a line of JSON for each trial.
+A program, because processes are forked from one that has loaded every library and runs no thread: it sends what is told
+to a webhook, each alert named after its trial, and says a line for each trial.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from mlops_assets.ml.alerts import Alert
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel, Note, send
 from mlops_assets.resources.records import Records
+from mlops_assets_tests.faults.forking import say
 
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 COUNT, MODELS = 4, 2
@@ -148,18 +148,12 @@ def trials(folder: Path, port: int, kind: type[Trial], phase: str) -> None:
             in_a_process(trial.raise_all)
             killed, _ = in_a_process(trial.deliver, mark)
         in_a_process(trial.finish)
-        sys.stdout.write(json.dumps({"trial": trial.name, "mark": mark, "killed": killed}) + "\n")
-        sys.stdout.flush()
+        say(trial=trial.name, mark=mark, killed=killed)
 
 
-def main() -> None:
+def main(folder: Path, port: int) -> None:
     """Every trial: of the outbox, and of the naive way."""
-    folder, port = Path(sys.argv[1]), int(sys.argv[2])
     apprise.Apprise.instantiate("json://127.0.0.1")  # finds every plugin, once for all processes
     trials(folder, port, Trial, "raise")
     trials(folder, port, Trial, "deliver")
     trials(folder, port, Naive, "deliver")
-
-
-if __name__ == "__main__":
-    main()

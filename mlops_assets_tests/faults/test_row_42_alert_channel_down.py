@@ -5,10 +5,7 @@ MLOPS_ALERT_KILLS_EVERY says at which of their moments they are killed: 1 is at 
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from mlops_assets.ml.alerts import WAITS, Alert
 from mlops_assets.resources import channels
 from mlops_assets.resources.alerts import Alerts
 from mlops_assets.resources.channels import Channel, Note, send
+from mlops_assets_tests.faults import forking, telling
 from mlops_assets_tests.faults.telling import COUNT
 from mlops_assets_tests.sinks import Sink, http_sink
 
@@ -80,11 +78,8 @@ def heard(sink: Sink) -> dict[str, Heard]:
 def killed(tmp_path_factory):
     """Every trial of the program, with what the webhook heard of it."""
     with http_sink() as sink:
-        program = [sys.executable, "-m", "mlops_assets_tests.faults.telling"]
-        folder = tmp_path_factory.mktemp("told")
-        ran = subprocess.run([*program, str(folder), str(sink.port)], capture_output=True, text=True, check=True)
+        trials = forking.told(telling.main, tmp_path_factory.mktemp("told"), sink.port)
         told = heard(sink)
-    trials = [json.loads(line) for line in ran.stdout.splitlines()]
     return [trial | {"heard": told.get(trial["trial"], Heard())} for trial in trials]
 
 
