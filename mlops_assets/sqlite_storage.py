@@ -2,10 +2,10 @@
 
 Dagster 1.13 makes a SQLAlchemy engine for each of a run's 400 connections, and with it compiles every statement again:
 a tenth of the CPU of a small run. It also reads its 67 migrations for each file that it opens, and twice for each that
-it makes: we look for the file's stamp instead, and copy an empty file. The two files that all runs write to also keep a
-connection open, another tenth: the last one to be closed copies the write-ahead log back and removes it. So does the
-file of the run that was last told of. That copying is also the change by which the webserver sees that a run went on:
-the file is touched after each event instead, which spares the disk three of four waits.
+it makes: we look for the file's stamp instead, and copy an empty file. A connection stays open to the three files that
+all runs and sensors write to, another tenth: the last one to be closed copies the write-ahead log back and removes it.
+So does one to the file of the run that was last told of. That copying is also the change by which the webserver sees
+that a run went on: the file is touched after each event instead, which spares the disk three of four waits.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -39,18 +39,13 @@ from dagster._core.storage.sqlite_storage import (
 from dagster._serdes import ConfigurableClassData
 from sqlalchemy import URL, create_engine, inspect
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.pool import NullPool, QueuePool
+from sqlalchemy.pool import QueuePool
 
 INSERT = str(
     SqlEventLogStorageTable.insert().compile(column_keys=[c.name for c in SqlEventLogStorageTable.c if c.name != "id"])
 )
 BATCH = 1000
 IN_INDEX = ASSET_EVENTS | ASSET_CHECK_EVENTS | EVENT_TYPE_TO_PIPELINE_RUN_STATUS.keys()
-
-
-@lru_cache(maxsize=64)
-def _engine(url: str) -> Engine:
-    return create_engine(url, poolclass=NullPool, connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS})
 
 
 @cache
@@ -211,12 +206,12 @@ class _Events(SqliteEventLogStorage):
             self._index.close()
 
 
-class _Runs(SqliteRunStorage):
-    """The list of runs."""
+class _Schedules(SqliteScheduleStorage):
+    """The ticks of schedules and sensors."""
 
     def __init__(self, base_dir: str) -> None:
-        self._file = _File(str(Path(base_dir, "runs.db")))
-        super().__init__(create_db_conn_string(base_dir, "runs"))
+        self._file = _File(str(Path(base_dir, "schedules.db")))
+        super().__init__(create_db_conn_string(base_dir, "schedules"))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -228,13 +223,22 @@ class _Runs(SqliteRunStorage):
         self._file.close()
 
 
-class _Schedules(SqliteScheduleStorage):
-    """The ticks of schedules and sensors. Dagster never says that it is done with them, so nothing stays open."""
+class _Runs(SqliteRunStorage):
+    """The list of runs. It ends with the `ticks`: an instance tells its other storages alone that it is done."""
+
+    def __init__(self, base_dir: str, ticks: _Schedules) -> None:
+        self._file, self._ticks = _File(str(Path(base_dir, "runs.db"))), ticks
+        super().__init__(create_db_conn_string(base_dir, "runs"))
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
-        with _engine(self._conn_string).begin() as connection:
+        with self._file.engine.begin() as connection:
             yield connection
+
+    def dispose(self) -> None:
+        super().dispose()
+        self._file.close()
+        self._ticks.dispose()
 
 
 class SqliteStorage(DagsterSqliteStorage):
@@ -248,9 +252,9 @@ class SqliteStorage(DagsterSqliteStorage):
         if not all(map(_is_stamped, files)):
             DagsterSqliteStorage(base_dir).dispose()
         self.base_dir, self._inst_data = base_dir, inst_data
-        self._run_storage = _Runs(runs)
+        self._schedule_storage = _Schedules(schedules)
+        self._run_storage = _Runs(runs, self._schedule_storage)
         self._event_log_storage = _Events(events)
-        self._schedule_storage = _Schedules(create_db_conn_string(schedules, "schedules"))
         super(DagsterSqliteStorage, self).__init__()
 
     @classmethod

@@ -251,7 +251,7 @@ def test_no_connection_outlives_the_instance(home):
         opened.get_runs_count()
         opened.all_asset_keys()
         opened.all_instigator_state()
-        assert {path.name for path in home.rglob("*.db-wal")} == {"index.db-wal", "runs.db-wal"}
+        assert {path.name for path in home.rglob("*.db-wal")} == {"index.db-wal", "runs.db-wal", "schedules.db-wal"}
     assert not list(home.rglob("*.db-wal"))
 
 
