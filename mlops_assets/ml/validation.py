@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -247,10 +248,20 @@ def _refuse_together(good: pd.DataFrame, contract: pandera.DataFrameSchema) -> N
     if good.empty:
         return
     try:
-        contract.validate(good, lazy=True, inplace=True)
+        _unconverted(contract, good).validate(good, lazy=True, inplace=True)
     except SchemaErrors as errors:
         rules = sorted({f"{error.schema.name or 'rows'}: {_rule(error.check)}" for error in errors.schema_errors})
         raise BrokenContractError(f"the rows together break {'; '.join(rules)}.") from None
+
+
+def _unconverted(contract: pandera.DataFrameSchema, rows: pd.DataFrame) -> pandera.DataFrameSchema:
+    """The contract, but columns of the declared type are left as they are: converting them again takes longest."""
+    found = copy(contract)
+    found.coerce = False
+    found.columns = {name: copy(column) for name, column in contract.columns.items()}
+    for name, column in found.columns.items():
+        column.coerce = (contract.coerce or column.coerce) and rows[name].dtype != column.dtype.type
+    return found
 
 
 def _broken_rules(files: list[str], findings: Findings) -> tuple[BrokenRule, ...]:
