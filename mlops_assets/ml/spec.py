@@ -78,13 +78,13 @@ class Value(BaseModel):
     def _refuse_unknown_fields(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        unknown = [str(name) for name in data if name not in cls.model_fields]
+        fields = cls.model_fields
+        unknown = [str(name) for name in data if name not in fields]
         if unknown:
-            guesses = difflib.get_close_matches(unknown[0], cls.model_fields, n=1)
+            guesses = difflib.get_close_matches(unknown[0], fields, n=1)
             meant = f" Did you mean {guesses[0]!r}?" if guesses else ""
             raise ValueError(
-                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}.{meant}"
-                f" Allowed: {', '.join(cls.model_fields)}."
+                f"{cls.__name__} has no field {', '.join(map(repr, unknown))}.{meant} Allowed: {', '.join(fields)}."
             )
         return data
 
