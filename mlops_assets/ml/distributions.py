@@ -13,7 +13,7 @@ LEVELS = np.arange(1, 10) / 10
 UNNAMED = 0.05
 DECIMALS, EXACT = 9, 1e-9
 
-kept = lru_cache(maxsize=8192)
+kept = lru_cache(maxsize=1024)
 """What was read off a profile is read off it again by each symptom, and for each later partition."""
 
 
@@ -25,7 +25,9 @@ def quantiles(column: ColumnProfile) -> np.ndarray | None:
         return None
     upto = np.cumsum(column.shares[:-1]) / there
     places = np.searchsorted(upto, LEVELS - 1e-9)
-    return np.asarray(column.edges)[np.minimum(places, len(column.edges) - 1)]
+    values = np.asarray(column.edges)[np.minimum(places, len(column.edges) - 1)]
+    values.setflags(write=False)
+    return values
 
 
 @kept

@@ -1,5 +1,6 @@
 """Threads: libraries are limited inside and as before afterwards, those included that were loaded in between."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,11 +10,22 @@ import sklearn.ensemble  # noqa: F401
 from mlops_assets.ml.threads import PARALLEL_ROWS, for_rows, libraries, limited
 
 LATER = """
+import sys
+import types
 import numpy
+from mlops_assets.ml import training
 from mlops_assets.ml.threads import libraries
-before = {each["user_api"] for each in libraries()}
-import sklearn.ensemble
-print(*sorted({each["user_api"] for each in libraries()} - before))
+
+class Loading:
+    def __init__(self, spec):
+        import sklearn.ensemble
+
+    def fit(self, rows, target):
+        print(before, [each["num_threads"] for each in libraries() if each["user_api"] == "openmp"])
+
+before = [each for each in libraries() if each["user_api"] == "openmp"]
+sys.modules["mlops_assets.ml.features"] = types.SimpleNamespace(pipeline=Loading)
+training._fitted([], None, None)
 """
 
 
@@ -31,10 +43,17 @@ def test_libraries_have_the_threads_inside_that_are_asked_for_and_their_own_afte
         assert (counts("blas"), counts("openmp")) == before
 
 
-def test_a_library_that_is_loaded_later_is_found():
+def test_a_library_that_an_estimator_loads_is_found_and_fits_few_rows_on_one_thread():
     command = [sys.executable, "-c", LATER]
-    found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["openmp"]
+    found = subprocess.run(
+        command,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.strip() == "[] [1]"
 
 
 def test_few_rows_are_computed_on_one_thread_and_many_on_all():
