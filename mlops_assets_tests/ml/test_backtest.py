@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_assets.ml.backtest import History, Replay, Step, replay
+from mlops_assets.ml.backtest import History, Replay, Step, Trained, replay
 from mlops_assets.ml.causes import Feed
 from mlops_assets.ml.evaluation import Estimate
 from mlops_assets.ml.policies import POLICIES
 from mlops_assets.ml.profiles import profile
+from mlops_assets.ml.threads import libraries, limited
 from mlops_assets.ml.validation import ValidatedPartition
 from mlops_assets_tests import toy
 
@@ -265,3 +268,19 @@ def test_the_cost_is_of_all_trainings_at_the_declared_prices(history):
 def test_an_estimate_has_its_interval(history):
     lived = replay(history, declared(), POLICIES["never"])
     assert all(isinstance(each.measured, Estimate) and each.measured.low < each.measured.high for each in lived.judged)
+
+
+def test_each_question_about_few_rows_limits_itself_to_one_thread():
+    import sklearn.ensemble  # noqa: F401
+
+    seen = []
+
+    class Noting:
+        def predict(self, rows: pd.DataFrame) -> np.ndarray:
+            seen.append({each["num_threads"] for each in libraries() if each["user_api"] == "openmp"})
+            return np.zeros(len(rows))
+
+    asked = Trained(SimpleNamespace(inputs=("x",)), SimpleNamespace(pipeline=Noting()))
+    with limited(2, "openmp"):
+        assert asked.answers(SimpleNamespace(task="regression"), pd.DataFrame({"x": [1.0, 2.0]})).tolist() == [0.0, 0.0]
+    assert seen == [{1}]
