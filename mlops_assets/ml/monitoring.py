@@ -12,7 +12,6 @@ import pandas as pd
 from pydantic import Field
 
 from mlops_assets.ml.causes import Cause
-from mlops_assets.ml.holdout import answers
 from mlops_assets.ml.metrics import Task
 from mlops_assets.ml.profiles import ColumnProfile, Method, Profile, Shift, effect_sizes, profile
 from mlops_assets.ml.spec import Drift, ModelSpec, Value
@@ -122,7 +121,7 @@ def predictions(pipeline: Any, inputs: pd.DataFrame, task: Task, said: np.ndarra
         if task == "multiclass":
             return pd.Series(pd.Categorical(pipeline.predict(inputs)))
         if said is None:
-            said = answers(task, pipeline, inputs, inputs.columns)
+            said = np.asarray((pipeline.predict if task == "regression" else pipeline.predict_proba)(inputs), float)
     return pd.Series(said if task == "regression" else said[:, -1])
 
 

@@ -21,7 +21,7 @@ HELD_BYTES = 400 * 2**20
 SMALL = {"requests": {"memory": "512Mi"}, "limits": {"memory": "512Mi"}}
 AGAIN = dg.RetryPolicy(max_retries=2)
 QUICK = {"check_interval_seconds": 1}
-IMPATIENT = {**QUICK, "pending_timeout_seconds": 3, "broken_timeout_seconds": 1}
+IMPATIENT = {**QUICK, "pending_timeout_seconds": 3, "broken_timeout_seconds": 3}
 
 
 @dg.executor(name="stock", config_schema=k8s_job_executor.config_schema, requirements=k8s_job_executor._requirements_fn)

@@ -1,3 +1,5 @@
+"""Row 5: a file that is still being written, or changed while it is read."""
+
 import hashlib
 import json
 import threading

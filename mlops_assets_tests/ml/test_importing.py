@@ -133,7 +133,7 @@ def test_a_package_that_is_not_listed_is_loaded_as_ever(offered, monkeypatch):
 def processes():
     """What two processes import and find: one by the packages' own `__init__`, one on demand."""
     command = [sys.executable, "-m", "mlops_assets_tests.ml.imported"]
-    return json.loads(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return json.loads(subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def test_the_page_is_the_same_page(processes):
